@@ -1,0 +1,1 @@
+"""polysession: the session layer for SQLAlchemy applications that work with many sessions."""

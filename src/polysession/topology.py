@@ -1,0 +1,168 @@
+"""What there is: databases, their endpoints and roles, as frozen values. Pure; opens nothing.
+
+A *database* is a logical store with a name that the application uses. An *endpoint* is one place where it is reached.
+Where the address of an endpoint holds a password, only `Address.reveal()` gives it out; nothing here prints it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, final
+
+import msgspec
+
+from .errors import UnknownDatabase
+
+__all__ = ["DEFAULT", "Address", "Database", "Endpoint", "PoolOptions", "Role", "Topology"]
+
+DEFAULT = "default"
+"""The name of the only database when it was given without one."""
+
+_SECRET = re.compile(r"(?P<head>://[^:/@]*:)(?P<secret>[^/]*)(?=@)")
+_QUERY_SECRET = re.compile(r"(?P<head>[?&](?:password|passwd|passfile|sslpassword|token)=)[^&]*", re.IGNORECASE)
+
+
+@final
+class Address:
+    """A database URL whose password is never shown: not by repr, str, format, and not by what is derived from it.
+
+    Two addresses are equal if their URLs are. Instances are immutable and may be shared between threads.
+    """
+
+    __slots__ = ("_reveal", "shown")
+
+    shown: str
+    """The URL with `***` for every secret in it."""
+
+    def __init__(self, url: str) -> None:
+        self._reveal = lambda: url
+        self.shown = mask(url)
+
+    def reveal(self) -> str:
+        """The URL with its secrets, for the one call that connects."""
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return f"Address({self.shown!r})"
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and other._reveal() == self._reveal()
+
+    def __hash__(self) -> int:
+        return hash(self._reveal())
+
+
+def mask(url: str) -> str:
+    """`url` with `***` in place of the password and of secrets in its query."""
+    return _QUERY_SECRET.sub(r"\g<head>***", _SECRET.sub(r"\g<head>***", url))
+
+
+class Role(StrEnum):
+    """What an endpoint is for: the primary takes writes, a replica follows it and may lag."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+class PoolOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many connections an endpoint may have and how long they live. All times are seconds."""
+
+    size: int = 10
+    """Most connections open at once, read and write units together."""
+    checkout_timeout: float = 5.0
+    """Longest wait for a connection; then `CheckoutTimeout`."""
+    max_lifetime: float = 1800.0
+    """Age at which a connection is replaced when it comes back; 0 means never."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One place where a database is reached: an address, or an engine that the application made itself."""
+
+    database: str
+    role: Role = Role.PRIMARY
+    number: int = 1
+    address: Address | None = None
+    engine: Any = None
+    pool: PoolOptions = PoolOptions()
+    options: Mapping[str, Any] = MappingProxyType({})
+    """Further arguments for SQLAlchemy's `create_engine`, as given."""
+
+    @property
+    def name(self) -> str:
+        """`orders/primary`, `orders/replica-2`."""
+        return (
+            f"{self.database}/{self.role}"
+            if self.role is Role.PRIMARY
+            else f"{self.database}/{self.role}-{self.number}"
+        )
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """A logical store: one primary, perhaps replicas, and what units of work get when they ask for nothing else."""
+
+    name: str
+    primary: Endpoint
+    replicas: tuple[Endpoint, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The primary, then the replicas."""
+        return (self.primary, *self.replicas)
+
+
+@final
+class Topology:
+    """All databases of one door, by name. Immutable."""
+
+    __slots__ = ("databases",)
+
+    databases: Mapping[str, Database]
+
+    def __init__(self, databases: Mapping[str, Database]) -> None:
+        self.databases = MappingProxyType(dict(databases))
+
+    def __repr__(self) -> str:
+        return f"Topology({', '.join(self.databases)})"
+
+    def resolve(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of the databases meant by `names`; the only or the default one if `names` is empty.
+
+        Raises `UnknownDatabase` for a name that is not configured, a name given twice, or an empty request where
+        several databases are configured and none is called `default`.
+        """
+        if not names:
+            return (self._sole(),)
+        for name in names:
+            if name not in self.databases:
+                raise UnknownDatabase(
+                    f"there is no database {name!r}",
+                    why=f"configured are: {self._known()}",
+                    do=("use one of these names", f"add {name!r} to the configuration"),
+                    database=str(name),
+                )
+        if len(set(names)) != len(names):
+            raise UnknownDatabase(
+                f"a database was named twice: {', '.join(names)}", do=("name each database once",), database=names[0]
+            )
+        return names
+
+    def _sole(self) -> str:
+        if len(self.databases) == 1:
+            return next(iter(self.databases))
+        if DEFAULT in self.databases:
+            return DEFAULT
+        raise UnknownDatabase(
+            "no database was named",
+            why=f"there are {len(self.databases)}: {self._known()}",
+            do=("name the one that is meant", f"call one of them {DEFAULT!r}"),
+            database="",
+        )
+
+    def _known(self) -> str:
+        return ", ".join(repr(name) for name in self.databases) or "none"
