@@ -1,28 +1,31 @@
 """What there is: databases, their endpoints and roles, as frozen values. Pure; opens nothing.
 
 A *database* is a logical store with a name that the application uses. An *endpoint* is one place where it is reached.
-Where the address of an endpoint holds a password, only `Address.reveal()` gives it out; nothing here prints it.
+Where the address of an endpoint holds a password, only `Address.reveal()` gives it out; nothing here prints it. The
+same goes for the arguments of the driver's `connect()`, which are kept as `Arguments`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, final
+from urllib.parse import unquote_plus
 
 import msgspec
 
 from .errors import UnknownDatabase
 
-__all__ = ["DEFAULT", "Address", "Database", "Endpoint", "PoolOptions", "Role", "Topology"]
+__all__ = ["DEFAULT", "Address", "Arguments", "Database", "Endpoint", "PoolOptions", "Role", "Topology"]
 
 DEFAULT = "default"
 """The name of the only database when it was given without one."""
 
-_SECRET = re.compile(r"(?P<head>://[^:/@]*:)(?P<secret>[^/]*)(?=@)")
-_QUERY_SECRET = re.compile(r"(?P<head>[?&](?:password|passwd|passfile|sslpassword|token)=)[^&]*", re.IGNORECASE)
+_PLACE = re.compile(r"(?:\[[^\]]*\]|[^:/?]*)(?::\d*)?(?=[/?]|$)")
+_QUERY_ITEM = re.compile(r"(?P<head>[?&](?P<key>[^=&]*)=)[^&]*")
+_SECRET_KEY = re.compile(r"pass|pwd|secret|token|credential|scram|api_?key", re.IGNORECASE)
 
 
 @final
@@ -34,6 +37,7 @@ class Address:
 
     __slots__ = ("_reveal", "shown")
 
+    _reveal: Callable[[], str]
     shown: str
     """The URL with `***` for every secret in it."""
 
@@ -58,9 +62,51 @@ class Address:
         return hash(self._reveal())
 
 
+@final
+class Arguments(Mapping[str, Any]):
+    """Keyword arguments of a driver's `connect()`; their names may be shown, their values are not. Immutable."""
+
+    __slots__ = ("_reveal",)
+
+    _reveal: Callable[[], dict[str, Any]]
+
+    def __init__(self, given: Mapping[str, Any] = MappingProxyType({})) -> None:
+        kept = dict(given)
+        self._reveal = lambda: kept
+
+    def __getitem__(self, name: str) -> Any:
+        return self._reveal()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reveal())
+
+    def __len__(self) -> int:
+        return len(self._reveal())
+
+    def __repr__(self) -> str:
+        return f"Arguments({', '.join(f'{name}=***' for name in self)})"
+
+
 def mask(url: str) -> str:
-    """`url` with `***` in place of the password and of secrets in its query."""
-    return _QUERY_SECRET.sub(r"\g<head>***", _SECRET.sub(r"\g<head>***", url))
+    """`url` with `***` in place of the password and of secrets in its query.
+
+    Where a text is not a well-formed URL, more is hidden rather than less: all up to the last `@`, or everything.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return "***"
+    is_file = scheme.startswith("sqlite") and rest.startswith("/")
+    head, at, tail = ("", "", rest) if is_file else rest.rpartition("@")
+    if at:
+        user, colon, _ = head.partition(":")
+        rest = f"{user}{colon and ':***'}@{tail}"
+    elif not _PLACE.match(rest):
+        return f"{scheme}://***"
+    return f"{scheme}://{_QUERY_ITEM.sub(_mask_item, rest)}"
+
+
+def _mask_item(item: re.Match[str]) -> str:
+    return f"{item['head']}***" if _SECRET_KEY.search(unquote_plus(item["key"])) else item[0]
 
 
 class Role(StrEnum):
@@ -90,6 +136,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     address: Address | None = None
     engine: Any = None
     pool: PoolOptions = PoolOptions()
+    connect: Arguments = Arguments()
+    """Keyword arguments for the driver's `connect()`, as given."""
     options: Mapping[str, Any] = MappingProxyType({})
     """Further arguments for SQLAlchemy's `create_engine`, as given."""
 

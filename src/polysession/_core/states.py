@@ -1,0 +1,47 @@
+"""The legal changes of state of a unit of work, as one table from which the docs draw their diagram. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["CHANGES", "State", "change"]
+
+
+class State(StrEnum):
+    """Where a unit of work is in its life."""
+
+    NEW = "new"
+    OPEN = "open"
+    FLUSHING = "flushing"
+    COMMITTING = "committing"
+    ROLLING_BACK = "rolling back"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    UNKNOWN = "unknown"
+    PARTIAL = "partial"
+
+
+_S = State
+
+CHANGES: dict[State, frozenset[State]] = {
+    # a unit that could not be opened was never begun: it counts as rolled back
+    _S.NEW: frozenset({_S.OPEN, _S.ROLLED_BACK}),
+    _S.OPEN: frozenset({_S.FLUSHING, _S.ROLLING_BACK}),
+    # an error while pending work is sent comes before COMMIT
+    _S.FLUSHING: frozenset({_S.COMMITTING, _S.ROLLING_BACK}),
+    # an error at COMMIT is a definite rollback only if the server said so over a live link
+    _S.COMMITTING: frozenset({_S.COMMITTED, _S.ROLLING_BACK, _S.UNKNOWN, _S.PARTIAL}),
+    _S.ROLLING_BACK: frozenset({_S.ROLLED_BACK}),
+    _S.COMMITTED: frozenset(),
+    _S.ROLLED_BACK: frozenset(),
+    _S.UNKNOWN: frozenset(),
+    _S.PARTIAL: frozenset(),
+}
+"""From each state, the states that may follow."""
+
+
+def change(now: State, then: State) -> State:
+    """`then`, if the table allows it after `now`; an `AssertionError` otherwise: it would be our own mistake."""
+    if then not in CHANGES[now]:
+        raise AssertionError(f"a unit cannot go from {now!r} to {then!r}")
+    return then

@@ -1,0 +1,437 @@
+"""What both doors share: names to endpoints, options to sessions, the scope that is open here, the facts.
+
+The doors add signatures, documentation and their driver; nothing is decided there. Thread-safe: a door is made once
+and used from everywhere.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import random
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from .. import config, dialects
+from .._core.scope import Scope, find_open
+from .._core.steps import Classify, Draw
+from ..errors import (
+    AtomicUnavailable,
+    ConfigError,
+    DoorClosed,
+    NotConfigured,
+    NoUnit,
+    RequestRefused,
+    WrongOwner,
+)
+from ..facts import AttemptFailed, HoldId, HoldKind, Observer, Origin, Outcome
+from ..failures import Failure
+from ..observe.live import Counts, Held, Live, Relay
+from ..options import Access, Isolation, UnitOptions
+from ..policy import routing
+from ..topology import Endpoint, Role, Topology
+from . import places, sqlite
+from .engines import FREE, AnyEngine, EngineRoom, begin_sqlite
+from .holding import Holding, Models
+from .signs import classify
+
+__all__ = ["Attempts", "Door"]
+
+
+class Door:
+    """The part of `Sessions` and `AsyncSessions` that waits for nothing."""
+
+    asynchronous: bool
+
+    def __init__(self, databases: Any = None, *, observers: Iterable[Observer] = ()) -> None:
+        self._engines: EngineRoom | None = None
+        self._closed = False
+        self._models = Models()
+        self._holdings: dict[HoldId, Holding] = {}
+        self._live = Live(self._state_of)
+        self._relay = Relay(self._live, observers)
+        self._current: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("polysession", default=None)
+        self._plain: dict[tuple[Access, tuple[str, ...]], UnitOptions] = {}
+        self._lock = threading.Lock()
+        if databases is not None:
+            self.configure(databases)
+
+    # -- configuration
+
+    def configure(self, databases: Any) -> None:
+        """Give a door that was made with nothing its databases. Connects nothing.
+
+        Takes what the constructor takes. Raises `ConfigError`, `MissingExtra`; and `ConfigError` if it has databases
+        already: sessions may be open on them.
+        """
+        topology = databases if isinstance(databases, Topology) else config.from_databases(databases)
+        engines = EngineRoom(topology, asynchronous=self.asynchronous)
+        for database in topology.databases.values():
+            for endpoint in database.endpoints:
+                engines.check(endpoint)
+        with self._lock:
+            if self._engines is not None:
+                raise ConfigError(
+                    f"this {type(self).__name__} has databases already: {', '.join(self._engines.topology.databases)}",
+                    why="sessions may be open on them",
+                    do=("make a new one for other databases", "configure it once, at start-up"),
+                    path="",
+                )
+            self._engines = engines
+
+    def bind(self, target: Any, database: str) -> None:
+        """Say that `target` lives in `database`: a mapped or base class, a `Table`, or a `MetaData`.
+
+        The nearest declaration counts; a class may say it itself with `__database__ = "orders"`. Needed for units over
+        several databases; in a unit over one it makes the use of a class from elsewhere an error.
+        """
+        self._topology.resolve((database,))
+        self._models.declare(target, database)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the databases. Raises `NotConfigured` if the door has none yet."""
+        return tuple(self._topology.databases)
+
+    # -- what is held
+
+    def held(self) -> tuple[Held, ...]:
+        """Everything that was opened through this door and has not ended, oldest first. Reads memory only."""
+        return self._live.held()
+
+    def counts(self) -> Counts:
+        """How many units and sessions were opened and how they ended. Reads memory only."""
+        return self._live.counts()
+
+    def _state_of(self, hold: HoldId) -> str:
+        holding = self._holdings.get(hold)
+        return holding.state() if holding is not None else "ended"
+
+    def _connections_out(self) -> int:
+        """Connections that are out, over all endpoints of this process and event loop."""
+        if self._engines is None:
+            return 0
+        return sum(len(room.holders()) for room in self._engines.rooms())
+
+    # -- options and scopes
+
+    @property
+    def _ready_engines(self) -> EngineRoom:
+        if self._engines is None:
+            raise NotConfigured(
+                f"this {type(self).__name__} was made without databases and not configured yet",
+                why="it was used before it was told where its databases are",
+                do=("call configure(...) at start-up, before the first use", "give the databases to the constructor"),
+            )
+        return self._engines
+
+    @property
+    def _topology(self) -> Topology:
+        return self._ready_engines.topology
+
+    def _options(self, access: Access, names: tuple[str, ...], extra: dict[str, Any]) -> UnitOptions:
+        """The checked options; the common case, nothing asked for, is remembered."""
+        engines = self._ready_engines
+        if self._closed:
+            raise DoorClosed(
+                f"this {type(self).__name__} was closed",
+                why="close() was called on it; its pools are gone",
+                do=("close the door last, when all work has ended", "make a new one"),
+            )
+        self._check_loop()
+        if not extra:
+            found = self._plain.get((access, names))
+            if found is None:
+                found = UnitOptions(databases=engines.topology.resolve(names), access=access)
+                self._check_options(found, Role.PRIMARY)
+                self._plain[access, names] = found
+            return found
+        role = extra.pop("role", Role.PRIMARY)
+        asked = UnitOptions(databases=engines.topology.resolve(names), access=access, **extra)
+        self._check_options(asked, role)
+        return asked
+
+    def _check_loop(self) -> None:
+        """Overridden by the synchronous door."""
+
+    def _check_options(self, asked: UnitOptions, role: Role) -> None:
+        if len(asked.databases) > 1 and asked.access is Access.WRITE and asked.atomic:
+            raise AtomicUnavailable(
+                f"a unit over {' and '.join(asked.databases)} cannot be all-or-nothing yet",
+                why="committing several databases together needs two-phase commit, which this version does not do",
+                do=(
+                    "open one unit for each database",
+                    "say atomic=False: they then commit one after the other, and PartialCommit tells if one fails",
+                ),
+                databases=asked.databases,
+            )
+        for name in asked.databases:
+            routing.choose(self._topology.databases[name], access=asked.access, role=role, draw=0.0)
+            if asked.isolation is not None:
+                self._check_isolation(name, asked.isolation)
+
+    def _check_isolation(self, name: str, isolation: Isolation) -> None:
+        backend = self._backend(name)
+        levels = dialects.of(backend).capabilities.isolation_levels
+        if isolation not in levels:
+            raise RequestRefused(
+                f"{name!r} has no isolation level {isolation}",
+                why=f"{backend} knows {', '.join(levels)}",
+                do=("ask for one of these", "leave the isolation level to the server"),
+                database=name,
+            )
+
+    def _backend(self, name: str) -> str:
+        return self._ready_engines.backend(self._topology.databases[name].primary)
+
+    def _scope(self, options: UnitOptions, name: str | None, origin: Origin, role: Role = Role.PRIMARY) -> Scope:
+        scope = Scope(options, name or origin.code.co_qualname, origin, _owner_key(), self._current.get())
+        scope.role = role
+        return scope
+
+    # -- steps that wait for nothing, for both drivers
+
+    def _open(self, scope: Scope, transaction: bool) -> Holding:
+        """Make the session of a unit."""
+        options = scope.options
+        engines: dict[str, Engine] = {}
+        endpoints = []
+        made: list[AnyEngine] = []
+        kind = options.access if transaction else FREE
+        for name in options.databases:
+            database = self._topology.databases[name]
+            draw = random.random() if scope.role is Role.REPLICA else 0.0  # noqa: S311  # spreads load, guards nothing
+            endpoint = routing.choose(database, access=options.access, role=scope.role, draw=draw).endpoint
+            engine = self._ready_engines.engine(endpoint, kind)
+            made.append(engine)
+            engines[name] = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+            endpoints.append(endpoint.name)
+        holding = Holding(
+            HoldKind.UNIT,
+            scope.name,
+            engines,
+            tuple(endpoints),
+            options.access,
+            scope.origin,
+            self._models,
+            self._relay.tell,
+            time.monotonic(),
+            at_begin=self._at_begin(options, transaction, next(iter(engines.values()))),
+        )
+        self._holdings[holding.id] = holding
+        keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
+        holding.session = self._make_session(holding, made[0] if len(made) == 1 else None, keywords)
+        return holding
+
+    def _make_session(self, holding: Holding, engine: AnyEngine | None, keywords: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def _session_keywords(self, options: UnitOptions, transaction: bool, engine: Engine) -> dict[str, Any]:
+        """What the session is told about its transaction where the driver can carry it."""
+        backend = engine.dialect.name
+        asked: dict[str, Any] = {}
+        if backend == "sqlite":
+            pass  # every SQLite transaction is serializable; how it begins is said at its begin
+        elif not transaction:
+            asked["isolation_level"] = "AUTOCOMMIT"
+        elif options.isolation is not None:
+            asked["isolation_level"] = str(options.isolation)
+        elif options.snapshot:
+            asked["isolation_level"] = str(Isolation.REPEATABLE_READ)
+        elif options.repeatable:
+            level = dialects.of(backend).capabilities.repeatable_isolation
+            if level is not None:
+                asked["isolation_level"] = str(level)
+        if options.access is Access.READ and backend == "postgresql" and not EngineRoom.is_ours(engine):
+            asked["postgresql_readonly"] = True
+        return {"execution_options": asked} if asked else {}
+
+    def _at_begin(self, options: UnitOptions, transaction: bool, engine: Engine) -> Callable[[Connection], None] | None:
+        """What is said on the connection when the session takes it, where the driver cannot carry it."""
+        backend = engine.dialect.name
+        ours = EngineRoom.is_ours(engine)
+        if backend == "sqlite" and ours:
+            begin = _sqlite_begin(options, transaction)
+            return lambda connection: begin_sqlite(connection, begin)
+        if options.access is Access.READ and not ours and backend in ("mysql", "mariadb"):
+            return lambda connection: _say(connection, "SET TRANSACTION READ ONLY")
+        return None
+
+    def _perform_plain(self, step: Any) -> Any:
+        """Steps that are answered at once."""
+        if isinstance(step, Classify):
+            return self._classify(step)
+        if isinstance(step, Draw):
+            left = float("inf") if step.deadline_at is None else step.deadline_at - time.monotonic()
+            return random.random(), left  # noqa: S311  # jitter
+        raise AssertionError(f"no driver performs {step!r}")
+
+    def _classify(self, step: Classify) -> Failure:
+        return classify(step.error, step.phase, self._backend(step.database))
+
+    # -- the scope that is open here
+
+    def _entered(self, scope: Scope) -> Any:
+        self._current.set(scope)
+        assert scope.holding is not None
+        return scope.holding.session
+
+    def _left(self, scope: Scope) -> None:
+        """Forget the scope and note the end of what it held."""
+        if self._current.get() is scope:
+            self._current.set(scope.outer)
+        holding: Holding | None = scope.holding
+        if holding is not None and scope.decides and scope.savepoint is None:
+            holding.end(scope.outcome or Outcome.DROPPED)
+            self._holdings.pop(holding.id, None)
+
+    def _current_session(self, name: str | None) -> Any:
+        names = self._topology.resolve((name,) if name is not None else ())
+        scope = find_open(self._current.get(), names, _owner_key())
+        if scope is not None and scope.holding is not None:
+            return scope.holding.session
+        foreign = find_open_of_others(self._current.get(), names)
+        if foreign is not None:
+            raise WrongOwner(
+                f"unit {foreign.name!r} over {names[0]} is open, but not in {places.here()}",
+                why=f"it was opened at {foreign.origin} by another task or thread",
+                do=("open a unit of its own in each task or thread", "pass the identifiers, not the session"),
+                name=foreign.name,
+            )
+        raise NoUnit(
+            f"no unit of work over {names[0]!r} is open here",
+            why=f"asked for at {places.caller()}",
+            do=(f"open one with begin({names[0]!r}) or read({names[0]!r})", "pass the session as an argument"),
+            database=names[0],
+        )
+
+    # -- independent sessions
+
+    def _adopt(self, session: Any, name: str, endpoint: Endpoint, engine: Engine, origin: Origin, strict: bool) -> None:
+        """Hold a session that its owner ends: guard it, show it, notice when it is dropped."""
+        holding = Holding(
+            HoldKind.SESSION,
+            origin.code.co_qualname,
+            {name: engine},
+            (endpoint.name,),
+            Access.WRITE,
+            origin,
+            self._models,
+            self._told_end,
+            time.monotonic(),
+            strict=strict,
+            at_begin=self._at_begin(_FREE_OPTIONS, True, engine),
+        )
+        self._holdings[holding.id] = holding
+        holding.watch = weakref.ref(session, lambda _: self._dropped(holding))
+        sync = session.sync_session if self.asynchronous else session
+        sync._polysession_holding = holding
+
+    def _told_end(self, fact: Any) -> None:
+        self._relay.tell(fact)
+        if not hasattr(fact, "kind"):
+            self._holdings.pop(fact.hold, None)
+
+    def _dropped(self, holding: Holding) -> None:
+        if holding.ended is None:
+            holding.end(Outcome.DROPPED, holding.origin)
+            warnings.warn(
+                f"polysession: {holding.kind} {holding.name!r} was dropped without close(); it was opened at "
+                f"{holding.origin} by {holding.owner}",
+                ResourceWarning,
+                stacklevel=2,
+                source=None,
+            )
+
+    def _say_dropped(self, scope: Scope) -> None:
+        warnings.warn(
+            f"polysession: unit {scope.name!r} was dropped without leaving its block; it was opened at {scope.origin}",
+            ResourceWarning,
+            stacklevel=2,
+        )
+
+    def _begin_close(self) -> EngineRoom | None:
+        """Refuse new work; the engines to dispose of, or None if there is nothing to do."""
+        with self._lock:
+            if self._closed:
+                return None
+            self._closed = True
+        held = self._live.held()
+        if held:
+            places_ = "; ".join(f"{row.name!r} opened at {row.place}" for row in held[:5])
+            warnings.warn(
+                f"polysession: the door was closed while {len(held)} units or sessions were open: {places_}",
+                ResourceWarning,
+                stacklevel=3,
+            )
+        return self._engines
+
+    # -- repetition
+
+    def _failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
+        self._relay.tell(AttemptFailed(scope.name, attempt, str(failure.kind), failure.reason, wait, time.monotonic()))
+
+
+_FREE_OPTIONS = UnitOptions(databases=())
+
+
+class Attempts:
+    """What the shell does around each attempt of a repeatable unit."""
+
+    __slots__ = ("_door", "_name", "_options", "_origin")
+
+    def __init__(self, door: Door, options: UnitOptions, name: str, origin: Origin) -> None:
+        self._door = door
+        self._options = options
+        self._name = name
+        self._origin = origin
+
+    def fresh(self) -> Scope:
+        """A new scope for the next attempt."""
+        return self._door._scope(self._options, self._name, self._origin)
+
+    def opened(self, scope: Scope) -> Any:
+        """Make `scope` the current one; its session."""
+        return self._door._entered(scope)
+
+    def ended(self, scope: Scope) -> None:
+        """Undo `opened` and note the end."""
+        self._door._left(scope)
+
+    def failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
+        """Tell the observers."""
+        self._door._failed(scope, attempt, failure, wait)
+
+
+def find_open_of_others(innermost: Scope | None, names: tuple[str, ...]) -> Scope | None:
+    """A unit over one of these databases that this context inherited from another task or thread."""
+    scope = innermost
+    while scope is not None:
+        if scope.root.outcome is None and any(name in scope.options.databases for name in names):
+            return scope.root
+        scope = scope.outer
+    return None
+
+
+def _owner_key() -> object:
+    """What a unit belongs to: the running task, or the thread if there is none."""
+    task = places.current_task()
+    return weakref.ref(task) if task is not None else (threading.get_ident(), places.PROCESS.process)
+
+
+def _sqlite_begin(options: UnitOptions, transaction: bool) -> sqlite.Begin:
+    if not transaction:
+        return sqlite.Begin.NONE
+    if options.access is Access.READ:
+        return sqlite.Begin.DEFERRED if options.snapshot else sqlite.Begin.NONE
+    return sqlite.Begin.DEFERRED if options is _FREE_OPTIONS else sqlite.Begin.IMMEDIATE
+
+
+def _say(connection: Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement)

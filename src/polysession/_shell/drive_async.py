@@ -1,0 +1,87 @@
+"""The driver with asyncio: performs the core's steps, and is the one place that handles cancellation.
+
+A cancellation that comes while a step may be interrupted is thrown into the core, which cleans up. One that comes
+while a shielded step runs (flush is not; commit, rollback and close are) is remembered: the step goes on in a task of
+its own, for at most `GRACE` seconds; then it is cancelled itself and its connection is given up. The cancellation is
+raised when the core has finished, so what was committed is known to be committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from .._core.steps import Steps
+
+__all__ = ["GRACE", "Shielded", "drive_async"]
+
+T = TypeVar("T")
+
+GRACE = 5.0
+"""Seconds that a shielded step may go on after its caller was cancelled."""
+
+
+class Shielded:
+    """A performer's answer: this must run to its end even if the caller is cancelled."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+        self.work = work
+
+
+async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
+    """Perform `steps` to their end and answer their result; the generator is always drained.
+
+    `perform` answers a plain value, an awaitable, or `Shielded` work.
+    """
+    value: Any = None
+    error: BaseException | None = None
+    cancelled: asyncio.CancelledError | None = None
+    while True:
+        try:
+            if error is None:
+                step = steps.send(value)
+            else:
+                thrown, error = error, None
+                step = steps.throw(thrown)
+            value = perform(step)
+            if isinstance(value, Shielded):
+                value, error, late = await _to_its_end(value.work)
+                cancelled = cancelled or late
+            elif isinstance(value, Awaitable):
+                value = await value
+        except BaseException as raised:
+            if steps.gi_frame is None:
+                if not isinstance(raised, StopIteration):
+                    raise
+                if cancelled is not None:
+                    raise cancelled from None
+                return raised.value  # type: ignore[no-any-return]  # a generator's result is its StopIteration's value
+            error = raised
+
+
+_End = tuple[Any, BaseException | None, asyncio.CancelledError | None]
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Any]) -> _End:
+    """Run `work` in a task of its own: its result or its error, and the cancellation that came meanwhile."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    until: float | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,), timeout=None if until is None else max(0.0, until - loop.time()))
+            if until is not None and loop.time() >= until:
+                task.cancel()
+                until = None
+        except asyncio.CancelledError as raised:
+            if cancelled is None:
+                cancelled = raised
+                until = loop.time() + GRACE
+    if task.cancelled():
+        return None, cancelled or asyncio.CancelledError(), cancelled
+    failure = task.exception()
+    return (None, failure, cancelled) if failure is not None else (task.result(), None, cancelled)

@@ -1,0 +1,216 @@
+"""The sessions that our doors give out: SQLAlchemy sessions that know who holds them.
+
+`guarded(X)` is a subclass of the session class X that checks, before any SQL, that the session has not ended and is
+used by its owner, and that refuses to be committed or closed from inside a unit. Everything else is X's.
+
+Only public methods are overridden. `Session.get_bind` is the one that every execution, flush and connection passes
+through (SQLAlchemy documentation, "Custom Vertical Partitioning"), so the check stands there; the others change the
+session before a bind is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.sql.dml import UpdateBase
+
+from ..errors import ReadOnlyUnit, UnitOwnsCommit
+from ..facts import HoldKind, Outcome
+from ..options import Access
+from .pool import asking
+
+if TYPE_CHECKING:
+    from .holding import Holding
+
+__all__ = ["Guarded", "guarded", "holding_of"]
+
+S = TypeVar("S", bound=Session)
+
+_NAME = "_polysession_holding"
+
+
+class Guarded(Session):
+    """Mixed in front of a session class; see the module's text."""
+
+    _polysession_holding: Holding | None = None
+
+    # -- every SQL passes here
+
+    def get_bind(  # type: ignore[override]  # SQLAlchemy's signature has private sentinels as defaults
+        self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any
+    ) -> Engine | Connection:
+        """The engine of the unit's database; refuses a session that has ended or has another owner."""
+        holding = self._polysession_holding
+        if holding is None:
+            return super().get_bind(mapper, clause=clause, bind=bind, **kw)
+        holding.check()
+        if holding.access is Access.READ and isinstance(clause, UpdateBase):
+            raise _read_only(holding, type(clause).__name__.upper())
+        asking.asker = holding
+        return holding.bind_for(self, mapper, clause, bind, kw)
+
+    def flush(self, objects: Sequence[Any] | None = None) -> None:
+        """Send pending work; refused in a read unit if there is any."""
+        holding = self._polysession_holding
+        if holding is not None:
+            holding.check()
+            if holding.access is Access.READ and (self.new or self.dirty or self.deleted):
+                raise _read_only(holding, _pending(self))
+        super().flush(objects)
+
+    # -- what changes the session before a bind is asked for
+
+    def add(self, instance: object, *, _warn: bool = True) -> None:
+        """As `Session.add`."""
+        self._check()
+        super().add(instance, _warn=_warn)
+
+    def delete(self, instance: object) -> None:
+        """As `Session.delete`."""
+        self._check()
+        super().delete(instance)
+
+    def merge(self, instance: Any, **kw: Any) -> Any:
+        """As `Session.merge`."""
+        self._check()
+        return super().merge(instance, **kw)
+
+    def get(self, entity: Any, ident: Any, **kw: Any) -> Any:
+        """As `Session.get`."""
+        self._check()
+        return super().get(entity, ident, **kw)
+
+    def begin(self, nested: bool = False) -> SessionTransaction:
+        """As `Session.begin`; refused inside a unit unless nested, since the unit has begun already."""
+        holding = self._polysession_holding
+        if holding is not None:
+            holding.check()
+            if not nested:
+                self._refuse_in_unit("begin")
+        return super().begin(nested)
+
+    # -- what ends the session or its transaction
+
+    def commit(self) -> None:
+        """As `Session.commit`; refused inside a unit."""
+        self._refuse_in_unit("commit")
+        super().commit()
+
+    def rollback(self) -> None:
+        """As `Session.rollback`; refused inside a unit."""
+        self._refuse_in_unit("rollback")
+        super().rollback()
+
+    def prepare(self) -> None:
+        """As `Session.prepare`; refused inside a unit."""
+        self._refuse_in_unit("prepare")
+        super().prepare()
+
+    def reset(self) -> None:
+        """As `Session.reset`; refused inside a unit."""
+        self._refuse_in_unit("reset")
+        super().reset()
+
+    def close(self) -> None:
+        """End the session for good. A second call does nothing. Refused inside a unit. Any thread or task may call."""
+        self._refuse_in_unit("close", owner_only=False)
+        self._end(invalidate=False)
+
+    def invalidate(self) -> None:
+        """End the session for good and throw its connection away. Refused inside a unit."""
+        self._refuse_in_unit("invalidate", owner_only=False)
+        self._end(invalidate=True)
+
+    def _end(self, *, invalidate: bool) -> None:
+        holding = self._polysession_holding
+        try:
+            if invalidate:
+                super().invalidate()
+            else:
+                super().close()
+        finally:
+            if holding is not None and holding.kind is HoldKind.SESSION:
+                holding.end(Outcome.CLOSED)
+
+    def _check(self) -> None:
+        holding = self._polysession_holding
+        if holding is not None:
+            holding.check()
+
+    def _refuse_in_unit(self, verb: str, *, owner_only: bool = True) -> None:
+        holding = self._polysession_holding
+        if holding is None or holding.leaving:
+            return
+        if holding.kind is HoldKind.UNIT and holding.ended is None:
+            raise UnitOwnsCommit(
+                f"{verb}() was called on the session of unit {holding.name!r}",
+                why=f"the unit opened at {holding.origin} commits at the end of its block, or rolls back on an error",
+                do=_INSTEAD.get(verb, _INSTEAD["commit"]),
+                unit=holding.name,
+                verb=verb,
+            )
+        if owner_only:
+            holding.check()
+
+
+_INSTEAD = {
+    "commit": (
+        "let the block end",
+        "split the work into several units",
+        "use flush() if only the SQL is to be sent now",
+        "use open() for a session that you commit yourself",
+    ),
+    "rollback": (
+        "raise an exception to roll the unit back",
+        "use begin_nested() for a part that may fail",
+        "use open() for a session that you end yourself",
+    ),
+    "close": ("let the block end", "use open() for a session that you close yourself"),
+    "begin": ("just use the session: the unit has begun", "use begin_nested() for a savepoint"),
+}
+_INSTEAD["reset"] = _INSTEAD["invalidate"] = _INSTEAD["close"]
+
+
+def _read_only(holding: Holding, what: str) -> ReadOnlyUnit:
+    return ReadOnlyUnit(
+        f"a read unit of {', '.join(holding.databases)} cannot write: {what}",
+        why=f"unit {holding.name!r} was opened with read() at {holding.origin}",
+        do=("open the unit with begin()", "leave the objects unchanged, or expunge them first"),
+        unit=holding.name,
+    )
+
+
+def _pending(session: Session) -> str:
+    kinds = (("new", session.new), ("changed", session.dirty), ("deleted", session.deleted))
+    return ", ".join(f"{len(objects)} {kind}" for kind, objects in kinds if objects) + " objects are pending"
+
+
+_classes: dict[type[Session], type[Guarded]] = {Session: Guarded}
+
+
+def guarded(base: type[S]) -> type[S]:
+    """The guarded subclass of `base`; the same one each time."""
+    if issubclass(base, Guarded):
+        return base
+    cls = _classes.get(base)
+    if cls is None:
+        cls = _classes.setdefault(base, cast("type[Guarded]", type(base.__name__, (Guarded, base), {})))
+    return cast("type[S]", cls)
+
+
+def holding_of(session: Session) -> Holding | None:
+    """What holds `session`; None for one that no door gave out."""
+    return cast("Holding | None", getattr(session, _NAME, None))
+
+
+def _begun(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    holding = holding_of(session)
+    if holding is not None:
+        holding.begun(connection)
+
+
+event.listen(Guarded, "after_begin", _begun)

@@ -1,0 +1,75 @@
+"""Who and where: the thread or task that runs, and the line of the user's code that called us. No policy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from types import FrameType
+from typing import Final
+
+from ..facts import Origin, Owner
+
+__all__ = ["PROCESS", "Process", "caller", "current_task", "here"]
+
+_NOT_THE_USERS: Final = (__name__.partition(".")[0] + ".", "sqlalchemy.", "sqlmodel.")
+"""Packages whose frames stand between the user's code and us."""
+_LEAVES: Final = ("polysession.demo.",)
+"""Parts of this package that are users of it: their frames count as the user's code."""
+
+
+class Process:
+    """The running process; a forked child gets another one, so that what it inherited can be told from its own."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+
+class _Current:
+    """Holds the process, because a name imported from a module cannot be rebound after a fork."""
+
+    __slots__ = ("process",)
+
+    def __init__(self) -> None:
+        self.process = Process()
+
+
+PROCESS = _Current()
+
+
+def _after_fork() -> None:
+    PROCESS.process = Process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def caller(depth: int = 1) -> Origin:
+    """The nearest frame of the user's code, from `depth` frames above the caller's own."""
+    frame: FrameType | None = sys._getframe(depth + 1)
+    while frame is not None and frame.f_back is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(_NOT_THE_USERS) or name.startswith(_LEAVES):
+            break
+        frame = frame.f_back
+    assert frame is not None
+    return Origin(frame.f_code, frame.f_lasti)
+
+
+def current_task() -> asyncio.Task[object] | None:
+    """The task that runs in this thread; None outside of an event loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def here() -> Owner:
+    """The thread and task that run now."""
+    thread = threading.current_thread()
+    task = current_task()
+    return Owner(PROCESS.process.pid, thread.ident or 0, thread.name, task.get_name() if task is not None else None)

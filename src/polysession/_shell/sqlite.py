@@ -1,0 +1,111 @@
+"""SQLite connections with real transactions, that leave nothing behind when they are closed.
+
+Python's driver in its legacy mode begins a transaction before INSERT, UPDATE and DELETE only, so a SELECT runs outside
+of it and a read-modify-write loses updates without an error (Python documentation, sqlite3, "Transaction control").
+Here the driver is in autocommit and this module says BEGIN before the first statement, in the mode the unit needs:
+IMMEDIATE for write units (an upgrade from a read lock cannot wait, sqlite.org/lang_transaction.html), DEFERRED for
+sessions whose intent is not known, none for read units, whose statements stand alone.
+
+`close()` finishes open cursors first: with an unfinished statement `sqlite3_close_v2` keeps the handle, and with it
+its locks, until the cursor is collected (sqlite.org/c3ref/close.html).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import weakref
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, Self
+
+__all__ = ["Begin", "Connection", "connection_factory"]
+
+
+class Begin(Enum):
+    """How a connection begins its next transaction."""
+
+    NONE = ""
+    DEFERRED = "BEGIN DEFERRED"
+    IMMEDIATE = "BEGIN IMMEDIATE"
+
+
+_STANDS_ALONE = re.compile(r"\s*(?:BEGIN|COMMIT|END|ROLLBACK|PRAGMA|VACUUM|ATTACH|DETACH)\b", re.IGNORECASE)
+"""Statements that control transactions themselves or cannot run inside one."""
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor that begins the connection's transaction before its first statement."""
+
+    connection: Connection
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        """As `sqlite3.Cursor.execute`."""
+        self._begin(sql)
+        super().execute(sql, parameters)
+        return self
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
+        """As `sqlite3.Cursor.executemany`."""
+        self._begin(sql)
+        super().executemany(sql, parameters)
+        return self
+
+    def _begin(self, sql: str) -> None:
+        connection = self.connection
+        if connection.begin is not Begin.NONE and not connection.in_transaction and not _STANDS_ALONE.match(sql):
+            super().execute(connection.begin.value)
+
+
+class Connection(sqlite3.Connection):
+    """A connection in driver autocommit that begins transactions as `begin` says."""
+
+    begin: Begin = Begin.DEFERRED
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["isolation_level"] = None
+        super().__init__(*args, **kwargs)
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+
+    def cursor(self, factory: type[sqlite3.Cursor] | None = None) -> Any:
+        """As `sqlite3.Connection.cursor`; the cursor is known to the connection until it is closed."""
+        cursor = super().cursor(Cursor if factory is None else factory)
+        self._cursors.add(cursor)
+        return cursor
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        """As `sqlite3.Connection.execute`, which would pass our cursor by."""
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Any:
+        """As `sqlite3.Connection.executemany`."""
+        return self.cursor().executemany(sql, parameters)
+
+    def finish(self) -> None:
+        """Close every cursor that is still open, so that no statement holds a lock."""
+        for cursor in list(self._cursors):
+            try:
+                cursor.close()
+            except sqlite3.Error:
+                continue  # the statement of this very cursor failed: it holds nothing
+        self._cursors.clear()
+
+    def close(self) -> None:
+        """Finish all statements, roll back, close. A second call does nothing."""
+        try:
+            self.finish()
+            if self.in_transaction:
+                super().rollback()
+        finally:
+            super().close()
+
+
+def connection_factory(made: list[Connection]) -> Any:
+    """A `factory=` for `sqlite3.connect` that also puts the connection into `made`, where an adapter hides it."""
+
+    def make(*args: Any, **kwargs: Any) -> Connection:
+        connection = Connection(*args, **kwargs)
+        made.append(connection)
+        return connection
+
+    return make

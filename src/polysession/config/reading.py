@@ -1,0 +1,217 @@
+"""From plain data to a `Topology`: one pass that reads every key and collects what is wrong.
+
+Returns an error instead of raising it, and the public functions raise what they are given, so that no frame of a
+traceback holds a value that was read here. Opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigError, MissingExtra
+from ..topology import Address, Arguments, Database, Endpoint, PoolOptions, Role, Topology
+from .drivers import choose
+from .environment import Text, expand
+from .problems import Problem, closest, join, kind, report, show, show_key
+from .urls import Parts, split
+from .values import NOT_ENGINES, POOL, as_url, reveal
+
+__all__ = ["read"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_TOP = ("databases", "defaults")
+_DATABASE = ("url", "replicas", "pool", "connect")
+_DEFAULTS = ("pool",)
+
+_DEEPEST = 32
+"""Levels of tables within `connect`; a mapping that holds itself ends here."""
+
+_SCHEME_TEMPLATE = re.compile(r"[\w+${}.-]{1,60}")
+Origin = Mapping[str, str] | None
+"""Where `${NAME}` is looked up; None: texts are taken as they are."""
+
+
+def read(given: object, environ: Origin, *, source: str = "") -> Topology | ConfigError | MissingExtra:
+    """The topology that `given` describes, or the error that tells all that is wrong with it."""
+    reading = _Reading(environ)
+    topology = reading.topology(given)
+    return report(reading.problems, source=source) if reading.problems else topology
+
+
+class _Reading:
+    """One pass. Each method returns what it read, or a stand-in after it noted a problem."""
+
+    def __init__(self, environ: Origin) -> None:
+        self.environ = environ
+        self.problems: list[Problem] = []
+
+    def topology(self, given: object) -> Topology:
+        """All of it."""
+        top = self.table(given, "", _TOP)
+        defaults = self.table(top.get("defaults"), "defaults", _DEFAULTS)
+        pool = self.pool(defaults.get("pool"), "defaults.pool")
+        listed = self.table(top.get("databases"), "databases", None)
+        if not listed and not self.problems:
+            self.note("databases", "at least one database", "none", "give one a name and a url")
+        read = [self.database(name, value, pool) for name, value in listed.items()]
+        return Topology({database.name: database for database in read if database})
+
+    def database(self, name: object, value: object, defaults: Mapping[str, Any]) -> Database | None:
+        """One database from its table, or from the URL or engine that stands in its place."""
+        path = join("databases", name)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            self.note(path, "a name of letters, digits, _, . and - that begins with a letter or _", _show_name(name))
+            return None
+        is_table = isinstance(value, Mapping)
+        table = self.table(value, path, _DATABASE) if is_table else {"url": value}
+        if table.get("url") is None:
+            self.note(f"{path}.url" if is_table else path, "a URL", "nothing", "give it a url")
+            return None
+        pool = self.pool(table.get("pool"), f"{path}.pool")
+        connect = self.connect(table.get("connect"), f"{path}.connect")
+        blank = Endpoint(database=name, pool=PoolOptions(**{**defaults, **pool}), connect=connect)
+        primary = self.endpoint(table["url"], f"{path}.url" if is_table else path, blank)
+        replicas = tuple(
+            self.endpoint(
+                replica,
+                f"{path}.replicas[{position}]",
+                msgspec.structs.replace(blank, role=Role.REPLICA, number=position + 1),
+            )
+            for position, replica in enumerate(self.items(table.get("replicas"), f"{path}.replicas"))
+        )
+        if primary.engine is not None and all(replica.engine is not None for replica in replicas):
+            for key in ("pool", "connect"):
+                if table.get(key):
+                    self.note(f"{path}.{key}", "nothing, because an engine brings its own", "a table")
+        for position, replica in enumerate(replicas):
+            if _family(primary) and _family(replica) not in ("", _family(primary)):
+                expected = f"the same backend as the primary's, {_family(primary)}"
+                self.note(f"{path}.replicas[{position}]", expected, _family(replica))
+        return Database(name=name, primary=primary, replicas=replicas)
+
+    def endpoint(self, given: object, path: str, blank: Endpoint) -> Endpoint:
+        """`blank` with the address or engine that `given` is."""
+        if isinstance(given, str):
+            text = expand(given, self.environ, path=path)
+        elif (url := as_url(given)) is not None:
+            text = Text(value=url, template=url)
+        elif isinstance(given, NOT_ENGINES):
+            hint = ("read a configuration file with from_toml",) if isinstance(given, os.PathLike) else ()
+            self.note(path, "a URL or an engine", kind(given), *hint)
+            return blank
+        else:
+            return msgspec.structs.replace(blank, engine=given, pool=PoolOptions(), connect=Arguments())
+        if isinstance(text, tuple):
+            self.problems += text
+            return blank
+        parts = self.url(text, path)
+        return msgspec.structs.replace(blank, address=Address(text.value)) if parts else blank
+
+    def url(self, text: Text, path: str) -> Parts | None:
+        """The parts of a URL whose driver is known and there, or None after its problem was noted."""
+        parts = split(text.value)
+        if not isinstance(parts, Parts):
+            self.note(path, parts.expected, _show_url(text), *parts.do)
+            return None
+        driver = choose(parts.backend, parts.driver, asynchronous=None, path=path)
+        if isinstance(driver, Problem):
+            found = driver.found if driver.install else _show_url(text)
+            self.problems.append(msgspec.structs.replace(driver, found=found))
+            return None
+        return parts
+
+    def pool(self, given: object, path: str) -> dict[str, Any]:
+        """The keys of a pool that are given."""
+        table = self.table(given, path, tuple(POOL))
+        read: dict[str, Any] = {}
+        for key, reader in POOL.items():
+            if table.get(key) is None:
+                continue
+            value, text = table[key], None
+            if isinstance(value, str):
+                expanded = expand(value, self.environ, path=f"{path}.{key}")
+                if isinstance(expanded, tuple):
+                    self.problems += expanded
+                    continue
+                value, text = expanded.value, expanded
+            outcome = reader(value, bool(text and text.names))
+            if isinstance(outcome, str):
+                self.note(f"{path}.{key}", outcome, text.found if text else show(value))
+            else:
+                read[key] = outcome
+        return read
+
+    def connect(self, given: object, path: str) -> Arguments:
+        """The keyword arguments for the driver."""
+        table = self.table(given, path, None)
+        for key in table:
+            if not isinstance(key, str):
+                self.note(join(path, key), "text as the name of an argument", kind(key))
+        return Arguments({key: self.argument(value, join(path, key), 1) for key, value in table.items()})
+
+    def argument(self, given: object, path: str, depth: int) -> object:
+        """`given` with the variables in all of its texts replaced."""
+        if depth > _DEEPEST:
+            self.note(path, f"at most {_DEEPEST} levels of tables and lists", "more")
+            return None
+        if isinstance(given, str):
+            text = expand(given, self.environ, path=path)
+            if isinstance(text, Text):
+                return text.value
+            self.problems += text
+        elif isinstance(given, Mapping):
+            return {key: self.argument(value, join(path, key), depth + 1) for key, value in given.items()}
+        elif isinstance(given, list):
+            return [self.argument(value, f"{path}[{position}]", depth + 1) for position, value in enumerate(given)]
+        return reveal(given)
+
+    def items(self, given: object, path: str) -> Sequence[object]:
+        """`given` if it is a list; None is an empty one."""
+        if isinstance(given, list | tuple | None):
+            return given or ()
+        self.note(path, "a list of URLs", kind(given), "put it in brackets")
+        return ()
+
+    def table(self, given: object, path: str, known: tuple[str, ...] | None) -> Mapping[Any, Any]:
+        """`given` if it is a table with no keys but the `known`; None is an empty one."""
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            self.note(path or "configuration", "a table", kind(given))
+            return {}
+        for key in given if known is not None else ():
+            if key not in (known or ()):
+                near = closest(key, known or ())
+                expected = f"one of the keys {', '.join(known or ())}"
+                self.note(join(path, key), expected, "an unknown key", *([f'write "{near}"'] if near else []))
+        return given
+
+    def note(self, path: str, expected: str, found: str, *do: str) -> None:
+        """Remember a problem."""
+        self.problems.append(Problem(path=path, expected=expected, found=found, do=do))
+
+
+def _family(endpoint: Endpoint) -> str:
+    """The endpoint's backend, with MariaDB counted as MySQL; empty if it is not known."""
+    backend = endpoint.address.shown.partition("://")[0].partition("+")[0] if endpoint.address else ""
+    return "mysql" if backend == "mariadb" else backend
+
+
+def _show_name(name: object) -> str:
+    """What an error may say of a database's name."""
+    return show_key(name) if isinstance(name, str) and name else kind(name)
+
+
+def _show_url(text: Text) -> str:
+    """What an error may say of a URL: its scheme, where the file itself has one, or its variables."""
+    scheme, mark, _ = text.template.partition("://")
+    if mark and _SCHEME_TEMPLATE.fullmatch(scheme):
+        return f'"{scheme}://***"'
+    if text.names:
+        return text.variables
+    return 'text without "://"' if text.value and not mark else kind(text.value)

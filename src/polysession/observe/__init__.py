@@ -1,0 +1,1 @@
+"""Folds facts into snapshots. Knows no door and steers nothing."""

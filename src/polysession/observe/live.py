@@ -1,0 +1,133 @@
+"""Who holds what, since when, opened where: the facts folded into the present. Thread-safe."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Observer, Outcome, Owner
+from ..options import Access
+
+__all__ = ["Counts", "Held", "Live", "Relay"]
+
+_log = logging.getLogger("polysession.observe")
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One unit of work or independent session that has not ended yet."""
+
+    id: HoldId
+    kind: HoldKind
+    name: str
+    databases: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    access: Access
+    owner: Owner
+    place: str
+    """`file:line in function` of the code that opened it."""
+    since: datetime
+    age: float
+    """Seconds since it was opened."""
+    state: str
+    """`no connection`, `in transaction` (a connection is out), or `ended`."""
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many units and sessions were opened and how they ended, since the door was made."""
+
+    opened: int
+    committed: int
+    rolled_back: int
+    unknown: int
+    partial: int
+    closed: int
+    dropped: int
+    repeated: int
+
+
+class Live:
+    """The observer behind `held()` and `counts()`. `state_of` asks the shell for the state of a holding."""
+
+    __slots__ = ("_ended", "_lock", "_opened", "_repeated", "_rows", "_state_of")
+
+    def __init__(self, state_of: Callable[[HoldId], str]) -> None:
+        self._rows: dict[HoldId, HoldOpened] = {}
+        self._state_of = state_of
+        self._lock = threading.Lock()  # protects the counts and the rows
+        self._opened = 0
+        self._repeated = 0
+        self._ended = dict.fromkeys(Outcome, 0)
+
+    def tell(self, fact: Fact) -> None:
+        """Fold one fact in."""
+        with self._lock:
+            if isinstance(fact, HoldOpened):
+                self._rows[fact.hold] = fact
+                self._opened += 1
+            elif isinstance(fact, HoldEnded):
+                # a second end of the same holding changes nothing
+                if self._rows.pop(fact.hold, None) is not None:
+                    self._ended[fact.outcome] += 1
+            elif fact.wait is not None:
+                self._repeated += 1
+
+    def held(self) -> tuple[Held, ...]:
+        """What is held now, oldest first."""
+        now = time.monotonic()
+        wall = datetime.now(UTC)
+        with self._lock:
+            rows = sorted(self._rows.values(), key=lambda row: row.stamp)
+        return tuple(
+            Held(
+                id=row.hold,
+                kind=row.kind,
+                name=row.name,
+                databases=row.databases,
+                endpoints=row.endpoints,
+                access=row.access,
+                owner=row.owner,
+                place=str(row.origin),
+                since=wall - timedelta(seconds=now - row.stamp),
+                age=now - row.stamp,
+                state=self._state_of(row.hold),
+            )
+            for row in rows
+        )
+
+    def counts(self) -> Counts:
+        """Totals since the door was made."""
+        ended = self._ended
+        return Counts(
+            opened=self._opened,
+            committed=ended[Outcome.COMMITTED],
+            rolled_back=ended[Outcome.ROLLED_BACK],
+            unknown=ended[Outcome.UNKNOWN],
+            partial=ended[Outcome.PARTIAL],
+            closed=ended[Outcome.CLOSED],
+            dropped=ended[Outcome.DROPPED],
+            repeated=self._repeated,
+        )
+
+
+class Relay:
+    """Passes each fact to all observers. One that raises is logged and left out of no later fact."""
+
+    __slots__ = ("_others", "live")
+
+    def __init__(self, live: Live, others: Iterable[Observer]) -> None:
+        self.live = live
+        self._others = tuple(others)
+
+    def tell(self, fact: Fact) -> None:
+        """Tell everybody."""
+        self.live.tell(fact)
+        for observer in self._others:
+            try:
+                observer.tell(fact)
+            except Exception:
+                _log.exception("observer %r raised on %s; the fact is dropped for it", observer, type(fact).__name__)

@@ -1,0 +1,366 @@
+"""`Sessions`: the synchronous door. Signatures, documentation and types; the logic is in the core, the waiting in the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from . import config
+from ._core.attempts import attempt_steps
+from ._core.scope import Scope, enter_steps, leave_steps
+from ._core.steps import Body, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
+from ._shell.asking import called, extra_options
+from ._shell.door import Attempts, Door
+from ._shell.drive import drive
+from ._shell.engines import FREE
+from ._shell.finish import Finish
+from ._shell.guard import guarded
+from ._shell.holding import Holding
+from ._shell.places import caller
+from .errors import SessionMisuse, WrongDoor
+from .facts import Observer, Origin
+from .options import Access, Isolation, Propagation
+from .policy.retry import Backoff
+from .topology import Role
+
+__all__ = ["Sessions", "Unit"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound=Session)
+
+
+class Sessions(Door):
+    """All sessions of an application, over named databases, for code that runs in threads.
+
+    `databases` is a URL or an `Engine` (one database, named "default"), a mapping of names to either, or nothing, in
+    which case `configure` gives them later. Nothing is connected until a session is used.
+
+    Make one for the process and use it from every thread. `observers` are told every fact. A blocking door inside a
+    running event loop would stop all its tasks and is refused with `WrongDoor`, unless `in_event_loop="allow"`; a
+    Jupyter kernel, which runs a loop around every cell, is allowed.
+
+    Raises `ConfigError` or `MissingExtra` for what cannot be honoured, before any connection.
+    """
+
+    asynchronous = False
+
+    def __init__(
+        self,
+        databases: str | Engine | Mapping[str, Any] | None = None,
+        *,
+        observers: Iterable[Observer] = (),
+        in_event_loop: Literal["refuse", "allow"] = "refuse",
+    ) -> None:
+        self._in_event_loop = in_event_loop
+        super().__init__(databases, observers=observers)
+        self._performers: dict[type, Callable[[Any], Any]] = {
+            Open: lambda step: self._open(step.scope, step.transaction),
+            Flush: lambda step: Finish.flush(step.holding),
+            Commit: lambda step: Finish.commit(step.holding, step.database),
+            Rollback: lambda step: Finish.rollback(step.holding),
+            Close: lambda step: Finish.close(step.holding, step.broken),
+            Savepoint: lambda step: Finish.savepoint(step.holding),
+            Release: lambda step: Finish.release(step.savepoint),
+            Restore: lambda step: Finish.restore(step.savepoint),
+            Pause: lambda step: time.sleep(step.seconds),
+        }
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], *, observers: Iterable[Observer] = ()) -> Self:
+        """A door for the databases of a TOML file; the shape is that of the package `polysession.config`."""
+        return cls(cast("Any", config.load_toml(path)), observers=observers)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], *, observers: Iterable[Observer] = ()) -> Self:
+        """A door for the databases of a mapping of the same shape as the TOML file."""
+        return cls(cast("Any", config.from_mapping(mapping)), observers=observers)
+
+    # -- units of work
+
+    def begin(
+        self,
+        *databases: str,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+        atomic: bool = True,
+    ) -> Unit[Session]:
+        """A unit of work: `with sessions.begin("orders") as session`.
+
+        At the end of the block it commits, or rolls back if an exception leaves the block; the session is closed in
+        every case. Inside an open unit over the same database it joins that unit (`propagation`). `name` is how the
+        unit is called in reports; by default the function that opens it. `isolation` is a level of the SQL standard;
+        by default the server's own.
+
+        The exception that leaves the block is the body's own; or, when the end fails, the database's, `UnitRolledBack`,
+        `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase` and `RequestRefused` before any SQL.
+        """
+        extra = extra_options(propagation, isolation)
+        if not atomic:
+            extra["atomic"] = False
+        return Unit(self, self._options(Access.WRITE, databases, extra), name, caller())
+
+    def read(
+        self,
+        *databases: str,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+        snapshot: bool = False,
+        role: Role | Literal["primary", "replica"] = Role.PRIMARY,
+    ) -> Unit[Session]:
+        """A read-only unit: `with sessions.read("orders") as session`.
+
+        It holds no transaction between statements, so each statement sees what is committed when it runs; `snapshot`
+        makes all of them see one moment. Writes are refused: by the unit (`ReadOnlyUnit`) and by the server. With
+        `role="replica"` it is served by a replica, which may lag.
+        """
+        extra = extra_options(propagation, isolation)
+        if snapshot:
+            extra["snapshot"] = True
+        if role is not Role.PRIMARY:
+            extra["role"] = Role(role)
+        return Unit(self, self._options(Access.READ, databases, extra), name, caller(), role=Role(role))
+
+    def run(
+        self,
+        work: Callable[[Session], T],
+        *databases: str,
+        retry: int | Backoff = 5,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+    ) -> T:
+        """Run `work(session)` as a unit of work and answer what it returns; repeat the whole unit if that is safe.
+
+        `retry` bounds the attempts (1: never repeat), or is a `Backoff`. Each attempt has a new session. Only a unit
+        whose outcome is known to be "not committed" is repeated, and only after an error that may vanish: `work` must
+        do nothing outside of the session that may not be done twice. Unless `isolation` says otherwise the level is
+        one at which lost updates raise an error (REPEATABLE READ on PostgreSQL).
+        """
+        policy = Backoff.of(retry)
+        extra = extra_options(propagation, isolation)
+        extra["repeatable"] = True
+        options = self._options(Access.WRITE, databases, extra)
+        attempts = Attempts(self, options, name or called(work), caller())
+
+        def perform(step: Any) -> Any:
+            return work(step.session) if type(step) is Body else self._perform(step)
+
+        return cast("T", drive(attempt_steps(attempts, policy, deadline_at=None), perform))
+
+    def unit(
+        self,
+        *databases: str,
+        retry: int | Backoff = 5,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+    ) -> Callable[[Callable[Concatenate[Session, P], T]], Callable[P, T]]:
+        """Make a function of `(session, ...)` a unit of work: `@sessions.unit("orders", retry=5)`.
+
+        Called without the session, it runs as with `run`, each time in a unit of its own or joined to the open one.
+        """
+
+        def decorate(work: Callable[Concatenate[Session, P], T]) -> Callable[P, T]:
+            @functools.wraps(work)
+            def unit(*args: P.args, **kwargs: P.kwargs) -> T:
+                return self.run(
+                    lambda session: work(session, *args, **kwargs),
+                    *databases,
+                    retry=retry,
+                    name=name or called(work),
+                    propagation=propagation,
+                    isolation=isolation,
+                )
+
+            return cast("Callable[P, T]", unit)
+
+        return decorate
+
+    def current(self, database: str | None = None) -> Session:
+        """The session of the unit of work that is open here for `database`.
+
+        Raises `NoUnit` if there is none, `WrongOwner` if it belongs to another thread.
+        """
+        return cast("Session", self._current_session(database))
+
+    # -- sessions that their owner ends
+
+    def open(self, database: str | None = None, *, class_: type[Session] = Session, **session_options: Any) -> Session:
+        """An independent session; whoever opens it commits and closes it.
+
+        It belongs to the thread that opened it, ends for good with `close()` (a second call does nothing), and is
+        reported with a `ResourceWarning` that names the line if it is dropped unclosed. `session_options` are those of
+        `sqlalchemy.orm.Session`.
+        """
+        return self._free_session(database, class_, session_options, caller(), strict=True)
+
+    def sessionmaker(
+        self, database: str | None = None, *, class_: type[S] = cast("Any", Session), **session_options: Any
+    ) -> sessionmaker[S]:
+        """A real `sqlalchemy.orm.sessionmaker` for one database: existing code adopts it by this one line.
+
+        Its sessions are final (`close_resets_only=False`) and shown in `held()`. As with SQLAlchemy's, they may be
+        handed from thread to thread in turn.
+        """
+        names = self._topology.resolve((database,) if database is not None else ())
+        return cast("sessionmaker[S]", _Maker(self, names[0], class_, session_options))
+
+    def _free_session(
+        self, database: str | None, class_: type[S], options: dict[str, Any], origin: Origin, *, strict: bool
+    ) -> S:
+        asked = self._options(Access.WRITE, (database,) if database is not None else (), {})
+        name = asked.databases[0]
+        endpoint = self._topology.databases[name].primary
+        engine = cast("Engine", self._ready_engines.engine(endpoint, FREE))
+        options.setdefault("close_resets_only", False)
+        options.setdefault("bind", engine)
+        session = guarded(class_)(**options)
+        self._adopt(session, name, endpoint, engine, origin, strict)
+        return session
+
+    # -- the end
+
+    def close(self) -> None:
+        """Refuse new work and close the idle connections; those that are out close when they come back.
+
+        Units that are still open are named in a `ResourceWarning`. A second call does nothing.
+        """
+        engines = self._begin_close()
+        if engines is not None:
+            engines.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # -- for the driver
+
+    def _perform(self, step: Any) -> Any:
+        performer = self._performers.get(type(step))
+        return performer(step) if performer is not None else self._perform_plain(step)
+
+    def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> Session:
+        session = guarded(Session)(bind=engine, close_resets_only=False, **keywords)
+        session._polysession_holding = holding  # type: ignore[attr-defined]  # the guarded class has it
+        return session
+
+    def _check_loop(self) -> None:
+        if (
+            self._in_event_loop == "refuse"
+            and asyncio._get_running_loop() is not None
+            and "ipykernel" not in sys.modules
+        ):
+            raise WrongDoor(
+                "the synchronous door was used inside a running event loop",
+                why=f"a blocking call at {caller()} would stop every task of the loop",
+                do=(
+                    "use AsyncSessions",
+                    "run the blocking work with asyncio.to_thread",
+                    "say in_event_loop='allow' if nothing else runs in that loop",
+                ),
+            )
+
+
+@final
+class Unit(AbstractContextManager[S]):
+    """A unit of work as a context manager: opened once, by one thread. Made by `begin` and `read`."""
+
+    __slots__ = ("_door", "_name", "_options", "_origin", "_role", "_scope")
+
+    def __init__(
+        self, door: Sessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
+    ) -> None:
+        self._door = door
+        self._options = options
+        self._name = name
+        self._origin = origin
+        self._role = role
+        self._scope: Scope | None = None
+
+    def __enter__(self) -> S:
+        if self._scope is not None:
+            raise SessionMisuse(
+                "a unit of work was opened twice",
+                why=f"it was made at {self._origin} and is used up",
+                do=("call begin() or read() for each block",),
+            )
+        door = self._door
+        scope = door._scope(self._options, self._name, self._origin, self._role)
+        self._scope = scope
+        try:
+            drive(enter_steps(scope), door._perform)
+            session: S = door._entered(scope)
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        return session
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        scope = self._scope
+        assert scope is not None
+        try:
+            drive(leave_steps(scope, error), self._door._perform)
+        finally:
+            self._door._left(scope)
+
+    def _abandon(self, error: BaseException) -> None:
+        """Entering failed or was interrupted: end what was opened."""
+        scope = self._scope
+        if scope is None or scope.holding is None or scope.outcome is not None:
+            return
+        try:
+            drive(leave_steps(scope, error), self._door._perform)
+        finally:
+            self._door._left(scope)
+
+    def __del__(self) -> None:
+        scope = self._scope
+        if scope is not None and scope.decides and scope.holding is not None and scope.outcome is None:
+            self._door._say_dropped(scope)
+            self._abandon(GeneratorExit())
+
+    def __aenter__(self) -> NoReturn:
+        raise WrongDoor(
+            "'async with' was used on a unit of the synchronous door",
+            why=f"it was made by Sessions at {self._origin}",
+            do=("write 'with'", "use AsyncSessions"),
+        )
+
+    def __aexit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __aenter__ has raised
+        raise AssertionError
+
+
+class _Maker(sessionmaker[S], Generic[S]):
+    """A `sessionmaker` whose sessions are held by a door."""
+
+    def __init__(self, door: Sessions, database: str, class_: type[S], options: dict[str, Any]) -> None:
+        self._door = door
+        self._database = database
+        super().__init__(class_=guarded(class_), **options)
+        self.kw.setdefault("close_resets_only", False)
+        if self.kw.get("bind") is None:
+            del self.kw["bind"]
+
+    def __call__(self, **local: Any) -> S:
+        """A new session, held by the door until it is closed."""
+        for key, value in self.kw.items():
+            if key == "info" and "info" in local:
+                local["info"] = {**value, **local["info"]}
+            else:
+                local.setdefault(key, value)
+        return self._door._free_session(self._database, self.class_, local, caller(), strict=False)

@@ -1,0 +1,395 @@
+"""`AsyncSessions`: the asynchronous door. Signatures, documentation and types; the same verbs as `Sessions`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from . import config
+from ._core.attempts import attempt_steps
+from ._core.scope import Scope, enter_steps, leave_steps
+from ._core.steps import Body, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
+from ._shell.asking import called, extra_options
+from ._shell.door import Attempts, Door
+from ._shell.drive_async import Shielded, drive_async
+from ._shell.engines import FREE
+from ._shell.finish import Finish
+from ._shell.guard import guarded
+from ._shell.holding import Holding
+from ._shell.places import caller
+from .errors import SessionMisuse, WrongDoor
+from .facts import Observer, Origin
+from .options import Access, Isolation, Propagation
+from .policy.retry import Backoff
+from .topology import Role
+
+__all__ = ["AsyncSessions", "AsyncUnit"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound=AsyncSession)
+
+
+class AsyncSessions(Door):
+    """All sessions of an application, over named databases, for asyncio.
+
+    `databases` is a URL or an `AsyncEngine` (one database, named "default"), a mapping of names to either, or nothing,
+    in which case `configure` gives them later. Nothing is connected until a session is used.
+
+    Make one for the process and use it from every task. Pools are kept for each event loop. `observers` are told every
+    fact. Sessions keep their objects' attributes after a commit (`expire_on_commit=False`), since a refresh outside of
+    the unit would have to wait where nothing can.
+
+    Raises `ConfigError` or `MissingExtra` for what cannot be honoured, before any connection.
+    """
+
+    asynchronous = True
+
+    def __init__(
+        self,
+        databases: str | AsyncEngine | Mapping[str, Any] | None = None,
+        *,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        super().__init__(databases, observers=observers)
+        self._performers: dict[type, Callable[[Any], Any]] = {
+            Open: lambda step: self._open(step.scope, step.transaction),
+            Flush: lambda step: _flush(step.holding),
+            Commit: lambda step: _shielded(step.holding, Finish.commit, step.database),
+            Rollback: lambda step: _shielded(step.holding, Finish.rollback),
+            Close: lambda step: _shielded(step.holding, Finish.close, step.broken),
+            Savepoint: lambda step: _below(step.holding, Finish.savepoint),
+            Release: lambda step: _below(step.savepoint[0], lambda _: Finish.release(step.savepoint)),
+            Restore: lambda step: Shielded(_below(step.savepoint[0], lambda _: Finish.restore(step.savepoint))),
+            Pause: lambda step: asyncio.sleep(step.seconds),
+        }
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], *, observers: Iterable[Observer] = ()) -> Self:
+        """A door for the databases of a TOML file; the shape is that of the package `polysession.config`."""
+        return cls(cast("Any", config.load_toml(path)), observers=observers)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], *, observers: Iterable[Observer] = ()) -> Self:
+        """A door for the databases of a mapping of the same shape as the TOML file."""
+        return cls(cast("Any", config.from_mapping(mapping)), observers=observers)
+
+    # -- units of work
+
+    def begin(
+        self,
+        *databases: str,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+        atomic: bool = True,
+    ) -> AsyncUnit[AsyncSession]:
+        """A unit of work: `async with sessions.begin("orders") as session`.
+
+        At the end of the block it commits, or rolls back if an exception leaves the block; the session is closed in
+        every case, also when the task is cancelled. Inside an open unit over the same database it joins that unit
+        (`propagation`). `name` is how the unit is called in reports; by default the function that opens it.
+        `isolation` is a level of the SQL standard; by default the server's own.
+
+        The exception that leaves the block is the body's own; or, when the end fails, the database's, `UnitRolledBack`,
+        `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase` and `RequestRefused` before any SQL.
+        """
+        extra = extra_options(propagation, isolation)
+        if not atomic:
+            extra["atomic"] = False
+        return AsyncUnit(self, self._options(Access.WRITE, databases, extra), name, caller())
+
+    def read(
+        self,
+        *databases: str,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+        snapshot: bool = False,
+        role: Role | Literal["primary", "replica"] = Role.PRIMARY,
+    ) -> AsyncUnit[AsyncSession]:
+        """A read-only unit: `async with sessions.read("orders") as session`.
+
+        It holds no transaction between statements, so each statement sees what is committed when it runs; `snapshot`
+        makes all of them see one moment. Writes are refused: by the unit (`ReadOnlyUnit`) and by the server. With
+        `role="replica"` it is served by a replica, which may lag.
+        """
+        extra = extra_options(propagation, isolation)
+        if snapshot:
+            extra["snapshot"] = True
+        if role is not Role.PRIMARY:
+            extra["role"] = Role(role)
+        return AsyncUnit(self, self._options(Access.READ, databases, extra), name, caller(), role=Role(role))
+
+    async def run(
+        self,
+        work: Callable[[AsyncSession], Awaitable[T]],
+        *databases: str,
+        retry: int | Backoff = 5,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+    ) -> T:
+        """Run `await work(session)` as a unit of work and answer what it returns; repeat it whole if that is safe.
+
+        `retry` bounds the attempts (1: never repeat), or is a `Backoff`. Each attempt has a new session. Only a unit
+        whose outcome is known to be "not committed" is repeated, and only after an error that may vanish: `work` must
+        do nothing outside of the session that may not be done twice. Unless `isolation` says otherwise the level is
+        one at which lost updates raise an error (REPEATABLE READ on PostgreSQL).
+        """
+        return await self._run(work, databases, retry, name or called(work), propagation, isolation, caller())
+
+    def unit(
+        self,
+        *databases: str,
+        retry: int | Backoff = 5,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+    ) -> Callable[[Callable[Concatenate[AsyncSession, P], Awaitable[T]]], Callable[P, Awaitable[T]]]:
+        """Make a coroutine function of `(session, ...)` a unit of work: `@sessions.unit("orders", retry=5)`.
+
+        Called without the session, it runs as with `run`, each time in a unit of its own or joined to the open one.
+        """
+
+        def decorate(work: Callable[Concatenate[AsyncSession, P], Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+            @functools.wraps(work)
+            async def unit(*args: P.args, **kwargs: P.kwargs) -> T:
+                def bound(session: AsyncSession) -> Awaitable[T]:
+                    return work(session, *args, **kwargs)
+
+                label = name or called(work)
+                return await self._run(bound, databases, retry, label, propagation, isolation, caller())
+
+            return cast("Callable[P, Awaitable[T]]", unit)
+
+        return decorate
+
+    async def _run(
+        self,
+        work: Callable[[AsyncSession], Awaitable[T]],
+        databases: tuple[str, ...],
+        retry: int | Backoff,
+        name: str,
+        propagation: Propagation | str,
+        isolation: Isolation | str | None,
+        origin: Origin,
+    ) -> T:
+        policy = Backoff.of(retry)
+        extra = extra_options(propagation, isolation)
+        extra["repeatable"] = True
+        attempts = Attempts(self, self._options(Access.WRITE, databases, extra), name, origin)
+
+        def perform(step: Any) -> Any:
+            return work(step.session) if type(step) is Body else self._perform(step)
+
+        return cast("T", await drive_async(attempt_steps(attempts, policy, deadline_at=None), perform))
+
+    def current(self, database: str | None = None) -> AsyncSession:
+        """The session of the unit of work that is open here for `database`.
+
+        Raises `NoUnit` if there is none, `WrongOwner` if it belongs to another task.
+        """
+        return cast("AsyncSession", self._current_session(database))
+
+    # -- sessions that their owner ends
+
+    def open(
+        self, database: str | None = None, *, class_: type[AsyncSession] = AsyncSession, **session_options: Any
+    ) -> AsyncSession:
+        """An independent session; whoever opens it commits and closes it.
+
+        It belongs to the task that opened it, ends for good with `await close()` (a second call does nothing), and is
+        reported with a `ResourceWarning` that names the line if it is dropped unclosed. `session_options` are those of
+        `sqlalchemy.ext.asyncio.AsyncSession`.
+        """
+        return self._free_session(database, class_, session_options, caller(), strict=True)
+
+    def sessionmaker(
+        self, database: str | None = None, *, class_: type[S] = cast("Any", AsyncSession), **session_options: Any
+    ) -> async_sessionmaker[S]:
+        """A real `sqlalchemy.ext.asyncio.async_sessionmaker` for one database: existing code adopts it by this line.
+
+        Its sessions are final (`close_resets_only=False`), keep attributes after a commit, and are shown in `held()`.
+        As with SQLAlchemy's, they may be handed from task to task in turn.
+        """
+        names = self._topology.resolve((database,) if database is not None else ())
+        return cast("async_sessionmaker[S]", _Maker(self, names[0], class_, session_options))
+
+    def _free_session(
+        self, database: str | None, class_: type[S], options: dict[str, Any], origin: Origin, *, strict: bool
+    ) -> S:
+        asked = self._options(Access.WRITE, (database,) if database is not None else (), {})
+        name = asked.databases[0]
+        endpoint = self._topology.databases[name].primary
+        engine = cast("AsyncEngine", self._ready_engines.engine(endpoint, FREE))
+        options.setdefault("close_resets_only", False)
+        options.setdefault("expire_on_commit", False)
+        options.setdefault("bind", engine)
+        options["sync_session_class"] = guarded(options.get("sync_session_class") or class_.sync_session_class)
+        session = class_(**options)
+        self._adopt(session, name, endpoint, engine.sync_engine, origin, strict)
+        return session
+
+    # -- the end
+
+    async def close(self) -> None:
+        """Refuse new work and close the idle connections; those that are out close when they come back.
+
+        Units that are still open are named in a `ResourceWarning`. A second call does nothing.
+        """
+        engines = self._begin_close()
+        if engines is not None:
+            await engines.dispose_async()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- for the driver
+
+    def _perform(self, step: Any) -> Any:
+        performer = self._performers.get(type(step))
+        return performer(step) if performer is not None else self._perform_plain(step)
+
+    def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession:
+        session = AsyncSession(
+            bind=engine,
+            sync_session_class=guarded(AsyncSession.sync_session_class),
+            close_resets_only=False,
+            expire_on_commit=False,
+            **keywords,
+        )
+        session.sync_session._polysession_holding = holding  # type: ignore[attr-defined]  # the guarded class has it
+        return session
+
+    def _check_loop(self) -> None:
+        if asyncio._get_running_loop() is None:
+            raise WrongDoor(
+                "the asynchronous door was used outside of a running event loop",
+                why="its sessions and pools belong to a loop",
+                do=("call it inside of a coroutine", "use Sessions in code that runs in threads"),
+            )
+
+
+@final
+class AsyncUnit(AbstractAsyncContextManager[S]):
+    """A unit of work as an asynchronous context manager: opened once, by one task. Made by `begin` and `read`."""
+
+    __slots__ = ("_door", "_name", "_options", "_origin", "_role", "_scope")
+
+    def __init__(
+        self, door: AsyncSessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
+    ) -> None:
+        self._door = door
+        self._options = options
+        self._name = name
+        self._origin = origin
+        self._role = role
+        self._scope: Scope | None = None
+
+    async def __aenter__(self) -> S:
+        if self._scope is not None:
+            raise SessionMisuse(
+                "a unit of work was opened twice",
+                why=f"it was made at {self._origin} and is used up",
+                do=("call begin() or read() for each block",),
+            )
+        door = self._door
+        scope = door._scope(self._options, self._name, self._origin, self._role)
+        self._scope = scope
+        try:
+            await drive_async(enter_steps(scope), door._perform)
+            session: S = door._entered(scope)
+        except BaseException as error:
+            await self._abandon(error)
+            raise
+        return session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        scope = self._scope
+        assert scope is not None
+        try:
+            await drive_async(leave_steps(scope, error), self._door._perform)
+        finally:
+            self._door._left(scope)
+
+    async def _abandon(self, error: BaseException) -> None:
+        """Entering failed or was cancelled: end what was opened."""
+        scope = self._scope
+        if scope is None or scope.holding is None or scope.outcome is not None:
+            return
+        try:
+            await drive_async(leave_steps(scope, error), self._door._perform)
+        finally:
+            self._door._left(scope)
+
+    def __del__(self) -> None:
+        scope = self._scope
+        if scope is not None and scope.decides and scope.holding is not None and scope.outcome is None:
+            self._door._say_dropped(scope)
+            self._door._left(scope)  # nothing can be awaited here: the connection is ended by its pool
+
+    def __enter__(self) -> NoReturn:
+        raise WrongDoor(
+            "'with' was used on a unit of the asynchronous door",
+            why=f"it was made by AsyncSessions at {self._origin}",
+            do=("write 'async with'", "use Sessions in code that runs in threads"),
+        )
+
+    def __exit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __enter__ has raised
+        raise AssertionError
+
+
+class _Maker(async_sessionmaker[S], Generic[S]):
+    """An `async_sessionmaker` whose sessions are held by a door."""
+
+    def __init__(self, door: AsyncSessions, database: str, class_: type[S], options: dict[str, Any]) -> None:
+        self._door = door
+        self._database = database
+        super().__init__(class_=class_, **{"expire_on_commit": False, **options})
+        self.kw.setdefault("close_resets_only", False)
+        if self.kw.get("bind") is None:
+            del self.kw["bind"]
+
+    def __call__(self, **local: Any) -> S:
+        """A new session, held by the door until it is closed."""
+        for key, value in self.kw.items():
+            if key == "info" and "info" in local:
+                local["info"] = {**value, **local["info"]}
+            else:
+                local.setdefault(key, value)
+        return self._door._free_session(self._database, self.class_, local, caller(), strict=False)
+
+
+async def _below(holding: Holding, work: Callable[..., T], *args: Any) -> T:
+    """Run a synchronous function of the holding where SQLAlchemy lets it wait for the server."""
+    session = cast("AsyncSession", holding.session)
+    return cast("T", await session.run_sync(lambda _: work(holding, *args)))
+
+
+def _flush(holding: Holding) -> Any:
+    session = cast("AsyncSession", holding.session)
+    # flushing nothing needs no server; a read unit's refusal of pending work does not either
+    if session.new or session.dirty or session.deleted:
+        return _below(holding, Finish.flush)
+    return None
+
+
+def _shielded(holding: Holding, work: Callable[..., Any], *args: Any) -> Any:
+    if Finish.idle(holding):
+        return work(holding, *args)  # no connection is out: nothing is waited for
+    return Shielded(_below(holding, work, *args))
