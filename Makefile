@@ -6,8 +6,10 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint format prove matrix bench engines venv lock clean
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+endif
 VENV ?= .venv
 VENV_DEMO ?= .venv-demo
 WORKERS ?= 2
@@ -25,7 +27,7 @@ help: ## this list
 
 demo: ## install what the demonstration needs, and run it: ARGS="--engine postgres --databases 3"
 	@$(call need_python)
-	@$(PYTHON) tools/venv.py make $(VENV_DEMO) requirements-demo.txt
+	@$(PYTHON) tools/environment.py make $(VENV_DEMO) requirements-demo.txt
 	$(VENV_DEMO)/bin/polysession demo $(ARGS)
 
 test: venv engines ## every test on every engine that is here or can be unpacked, then the linters
@@ -39,7 +41,7 @@ lint: venv ## style, types, completeness of the public types, direction of impor
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) pyright --verifytypes polysession --ignoreexternal
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) pyright --verifytypes polysession --ignoreexternal
 	$(VENV)/bin/lint-imports
 
 format: venv ## put the code into the house's form
@@ -50,10 +52,10 @@ prove: venv engines ## the long experiments, each with the control that must fai
 	$(RUN) proofs $(ARGS)
 
 matrix: engines ## the tests on every Python 3.11 to 3.13 that is found here
-	@failed=; for python in $$($(PYTHON) tools/venv.py pythons); do \
+	@failed=; for python in $$($(PYTHON) tools/environment.py pythons); do \
 		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 		echo "== Python $$version ($$python)"; \
-		$$python tools/venv.py make .venv-$$version requirements-dev.txt && \
+		$$python tools/environment.py make .venv-$$version requirements-dev.txt && \
 		.venv-$$version/bin/python -m pytest -n $(WORKERS) $(ARGS) || failed="$$failed $$version"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed on Python$$failed" >&2; exit 1; fi
@@ -67,7 +69,7 @@ engines: venv ## unpack the database engines that are missing into .engines/, an
 
 venv: ## the environment of the developers, in .venv
 	@$(call need_python)
-	@$(PYTHON) tools/venv.py make $(VENV) requirements-dev.txt
+	@$(PYTHON) tools/environment.py make $(VENV) requirements-dev.txt
 
 lock: ## pin the newest allowed packages anew (needs uv and network)
 	$(COMPILE) --upgrade --group dev $(EXTRAS) --output-file requirements-dev.txt

@@ -177,7 +177,7 @@ def _commit(scope: Scope, holding: Holding) -> Steps[None]:
 
 def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None]:
     """Say what an error at COMMIT means; always raises."""
-    failure = yield Classify(raised, Phase.COMMIT_SENT, name)
+    failure = yield Classify(raised, Phase.COMMIT_SENT, name, scope.holding)
     if not failure.certainly_not_committed:
         scope.state = change(scope.state, State.UNKNOWN)
         if not isinstance(raised, Exception):

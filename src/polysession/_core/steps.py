@@ -86,6 +86,7 @@ class Classify(msgspec.Struct, frozen=True):
     error: BaseException
     phase: Phase
     database: str
+    holding: Holding = None
 
 
 class Pause(msgspec.Struct, frozen=True):

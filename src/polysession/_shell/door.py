@@ -31,13 +31,13 @@ from ..errors import (
     WrongOwner,
 )
 from ..facts import AttemptFailed, HoldId, HoldKind, Observer, Origin, Outcome
-from ..failures import Failure
+from ..failures import Failure, Phase
 from ..observe.live import Counts, Held, Live, Relay
-from ..options import Access, Isolation, UnitOptions
+from ..options import Access, UnitOptions
 from ..policy import routing
 from ..topology import Endpoint, Role, Topology
 from . import places, sqlite
-from .engines import FREE, AnyEngine, EngineRoom, begin_sqlite
+from .engines import FREE, REPEAT, AnyEngine, EngineRoom, begin_sqlite
 from .holding import Holding, Models
 from .signs import classify
 
@@ -173,19 +173,7 @@ class Door:
             )
         for name in asked.databases:
             routing.choose(self._topology.databases[name], access=asked.access, role=role, draw=0.0)
-            if asked.isolation is not None:
-                self._check_isolation(name, asked.isolation)
-
-    def _check_isolation(self, name: str, isolation: Isolation) -> None:
-        backend = self._backend(name)
-        levels = dialects.of(backend).capabilities.isolation_levels
-        if isolation not in levels:
-            raise RequestRefused(
-                f"{name!r} has no isolation level {isolation}",
-                why=f"{backend} knows {', '.join(levels)}",
-                do=("ask for one of these", "leave the isolation level to the server"),
-                database=name,
-            )
+            dialects.of(self._backend(name)).given(asked.isolation, snapshot=asked.snapshot)
 
     def _backend(self, name: str) -> str:
         return self._ready_engines.backend(self._topology.databases[name].primary)
@@ -203,7 +191,7 @@ class Door:
         engines: dict[str, Engine] = {}
         endpoints = []
         made: list[AnyEngine] = []
-        kind = options.access if transaction else FREE
+        kind = FREE if not transaction else REPEAT if options.repeatable else options.access
         for name in options.databases:
             database = self._topology.databases[name]
             draw = random.random() if scope.role is Role.REPLICA else 0.0  # noqa: S311  # spreads load, guards nothing
@@ -237,17 +225,15 @@ class Door:
         backend = engine.dialect.name
         asked: dict[str, Any] = {}
         if backend == "sqlite":
-            pass  # every SQLite transaction is serializable; how it begins is said at its begin
-        elif not transaction:
+            return {}  # every SQLite transaction is serializable; how it begins is said at its begin
+        dialect = dialects.of(backend)
+        level = dialect.given(options.isolation, snapshot=options.snapshot)
+        if not transaction:
             asked["isolation_level"] = "AUTOCOMMIT"
-        elif options.isolation is not None:
-            asked["isolation_level"] = str(options.isolation)
-        elif options.snapshot:
-            asked["isolation_level"] = str(Isolation.REPEATABLE_READ)
-        elif options.repeatable:
-            level = dialects.of(backend).capabilities.repeatable_isolation
-            if level is not None:
-                asked["isolation_level"] = str(level)
+        elif level is not None:
+            asked["isolation_level"] = str(level)
+        elif options.repeatable and dialect.capabilities.repeatable_isolation is not None:
+            asked["isolation_level"] = str(dialect.capabilities.repeatable_isolation)
         if options.access is Access.READ and backend == "postgresql" and not EngineRoom.is_ours(engine):
             asked["postgresql_readonly"] = True
         return {"execution_options": asked} if asked else {}
@@ -273,7 +259,14 @@ class Door:
         raise AssertionError(f"no driver performs {step!r}")
 
     def _classify(self, step: Classify) -> Failure:
-        return classify(step.error, step.phase, self._backend(step.database))
+        holding: Holding | None = step.holding
+        phase = step.phase
+        access = None
+        if holding is not None:
+            access = holding.access
+            if phase is Phase.COMMIT_SENT and not holding.commit_sent and holding.notes_commit:
+                phase = Phase.BODY  # it failed on the way to COMMIT, in a hook for instance
+        return classify(step.error, phase, self._backend(step.database), access)
 
     # -- the scope that is open here
 

@@ -24,7 +24,8 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from ..config import resolve_driver
+from .. import dialects
+from ..config import Parts, resolve_driver, split
 from ..errors import ConfigError
 from ..options import Access
 from ..topology import Endpoint, Topology
@@ -32,13 +33,18 @@ from . import sqlite
 from .places import PROCESS, Process
 from .pool import FairAsyncPool, FairPool, Room
 
-__all__ = ["FREE", "AnyEngine", "EngineRoom", "Secret", "begin_sqlite"]
+__all__ = ["FREE", "REPEAT", "AnyEngine", "EngineRoom", "Secret", "begin_sqlite"]
 
 AnyEngine: TypeAlias = Engine | AsyncEngine
 _Key: TypeAlias = tuple[str, str]
 
 FREE = "free"
 """The kind of use of a session that its owner ends: nothing is known of what it will do."""
+
+REPEAT = "repeat"
+"""The kind of use of a repeatable unit: on MariaDB its connections are told to refuse lost updates."""
+
+_MYSQL = ("mysql", "mariadb")
 
 BUSY_TIMEOUT = 5.0
 """Seconds that an SQLite connection waits for a lock that another process holds."""
@@ -99,7 +105,7 @@ class EngineRoom:
         """`postgresql`, `mysql`, `mariadb` or `sqlite`."""
         if endpoint.address is None:
             engine = self._given(endpoint)
-            return engine.dialect.name
+            return str(engine.dialect.name)
         return endpoint.address.shown.partition(":")[0].partition("+")[0]
 
     @staticmethod
@@ -150,9 +156,10 @@ class EngineRoom:
         if endpoint.address is None:
             return self._given(endpoint)
         url = self._url(endpoint)
-        is_sqlite = url.get_backend_name() == "sqlite"
-        if kind == FREE and not is_sqlite:
-            # elsewhere an independent session and a write unit need the same: the primary and a transaction
+        backend = url.get_backend_name()
+        is_sqlite = backend == "sqlite"
+        if (kind == FREE and not is_sqlite) or (kind == REPEAT and backend not in _MYSQL):
+            # here it needs what a write unit needs: the primary and a transaction
             return engines.engines.get((endpoint.name, Access.WRITE)) or engines.engines.setdefault(
                 (endpoint.name, Access.WRITE), self._make(engines, endpoint, Access.WRITE)
             )
@@ -182,6 +189,9 @@ class EngineRoom:
         _connect_by_ourselves(sync, Secret(url.password) if url.password else None, endpoint, kind)
         if is_sqlite:
             _prepare_sqlite(sync, kind)
+        if kind == REPEAT:
+            _refuse_lost_updates(sync)
+        _note_commit(sync)
         sync.update_execution_options(polysession=True)
         return made
 
@@ -207,7 +217,8 @@ class EngineRoom:
         backend, _, driver = url.drivername.partition("+")
         chosen = resolve_driver(backend, driver or None, asynchronous=self.asynchronous, path=path)
         url = url.set(drivername=chosen.scheme)
-        if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        parts = split(endpoint.address.reveal())
+        if isinstance(parts, Parts) and parts.in_memory:
             url = url.set(database=str(Path(self._temporary_folder()) / f"{endpoint.database}.db"))
         return url
 
@@ -265,6 +276,7 @@ def _connect_by_ourselves(engine: Engine, password: Secret | None, endpoint: End
             connection = dialect.connect(*cargs, **arguments)
         except BaseException as error:
             arguments.clear()
+            error.__dict__[CONNECTING] = True
             _forget_frames(error)
             raise
         if made:
@@ -275,6 +287,10 @@ def _connect_by_ourselves(engine: Engine, password: Secret | None, endpoint: End
 
 
 _SQLITE = "polysession_sqlite"
+HOLDING = "polysession_holding"
+"""Where a connection keeps what holds it just now."""
+CONNECTING = "polysession_connecting"
+"""An error that carries this came while connecting: nothing of a unit was sent."""
 
 
 def _forget_frames(error: BaseException) -> None:
@@ -308,6 +324,46 @@ def _merged(given: Any, ours: Any) -> Any:
     if isinstance(given, dict):
         return {**given, **ours}
     return f"{given}; {ours}" if str(ours).startswith("SET") else f"{given} {ours}"
+
+
+def _note_commit(engine: Engine) -> None:
+    """Let the holding know that COMMIT goes out, so that an error before it is known to be before it.
+
+    `Dialect.do_commit` is the documented method that sends it (SQLAlchemy documentation, "Core Internals").
+    """
+    dialect: Any = engine.dialect
+    do_commit = dialect.do_commit
+
+    def commit(connection: Any) -> None:
+        holding = connection.info.get(HOLDING)
+        if holding is not None:
+            holding.commit_sent = True
+        do_commit(connection)
+
+    dialect.do_commit = commit
+
+
+def _refuse_lost_updates(engine: Engine) -> None:
+    """On MariaDB, make a write to a row that changed since the snapshot an error; other servers do not know it."""
+    guard = dialects.of("mariadb").lost_update_guard(_NEWEST)
+    assert guard is not None
+
+    def settings(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(guard.apply)
+        except engine.dialect.loaded_dbapi.Error as error:
+            if error.args[:1] != (_UNKNOWN_VARIABLE,):
+                raise
+        finally:
+            cursor.close()
+
+    event.listen(engine, "connect", settings)
+
+
+_UNKNOWN_VARIABLE = 1193
+"""MySQL and older MariaDB (MariaDB documentation, error codes: ER_UNKNOWN_SYSTEM_VARIABLE)."""
+_NEWEST = (999,)
 
 
 def _prepare_sqlite(engine: Engine, kind: str) -> None:

@@ -36,6 +36,7 @@ class Finish:
         """Commit one database. A session that did nothing sends nothing."""
         session = cast("Session", holding.sync_session)
         holding.leaving = True
+        holding.commit_sent = False
         if session.get_transaction() is not None:
             session.commit()
         if holding.connections:

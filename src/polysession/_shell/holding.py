@@ -22,6 +22,7 @@ from ..errors import RequestRefused, SessionEnded, WrongOwner
 from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome
 from ..options import Access
 from . import places
+from .engines import HOLDING
 from .places import PROCESS, current_task
 
 __all__ = ["Holding", "Models"]
@@ -84,6 +85,7 @@ class Holding:
         "__weakref__",
         "access",
         "at_begin",
+        "commit_sent",
         "connections",
         "databases",
         "ended",
@@ -136,6 +138,8 @@ class Holding:
         self.at_begin = at_begin
         self.connections: dict[str, Connection] = {}
         """For a unit over several databases: the connections, which are committed one after the other in order."""
+        self.commit_sent = False
+        """COMMIT has left for a server; set by engines of our making."""
         self.leaving = False
         """The driver is ending it: commit and close are allowed."""
         self.ended: Outcome | None = None
@@ -236,6 +240,7 @@ class Holding:
 
     def begun(self, connection: Connection) -> None:
         """The session took a connection: say how its transaction begins where the engine's kind does not."""
+        connection.info[HOLDING] = self
         if self.at_begin is not None:
             self.at_begin(connection)
 
@@ -251,6 +256,11 @@ class Holding:
         self.watch = None
         fact: Fact = HoldEnded(self.id, outcome, time.monotonic())
         self.tell(fact)
+
+    @property
+    def notes_commit(self) -> bool:
+        """All its engines are of our making, so `commit_sent` can be trusted."""
+        return all(engine.get_execution_options().get("polysession") for engine in self.engines.values())
 
     def describe(self) -> str:
         """Who holds it and where it was opened."""

@@ -6,8 +6,9 @@ import asyncio
 import os
 import sys
 import threading
-from types import FrameType
 from typing import Final
+
+from greenlet import getcurrent
 
 from ..facts import Origin, Owner
 
@@ -50,14 +51,23 @@ if hasattr(os, "register_at_fork"):
 
 def caller(depth: int = 1) -> Origin:
     """The nearest frame of the user's code, from `depth` frames above the caller's own."""
-    frame: FrameType | None = sys._getframe(depth + 1)
-    while frame is not None and frame.f_back is not None:
+    last = frame = sys._getframe(depth + 1)
+    greenlet = None
+    while True:
         name = frame.f_globals.get("__name__", "")
         if not name.startswith(_NOT_THE_USERS) or name.startswith(_LEAVES):
-            break
-        frame = frame.f_back
-    assert frame is not None
-    return Origin(frame.f_code, frame.f_lasti)
+            # the loop's own frames mean that the library's coroutine was made a task: it was used where it was made
+            found = last if name.startswith("asyncio.") else frame
+            return Origin(found.f_code, found.f_lasti)
+        last = frame
+        above = frame.f_back
+        if above is None:
+            # SQLAlchemy's asyncio code runs below a greenlet: the user's frames are those of its parent
+            greenlet = (greenlet or getcurrent()).parent
+            above = greenlet.gr_frame if greenlet is not None else None
+        if above is None:
+            return Origin(last.f_code, last.f_lasti)
+        frame = above
 
 
 def current_task() -> asyncio.Task[object] | None:

@@ -10,10 +10,12 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, StatementError
 
 from .. import dialects
-from ..dialects.base import ErrorSigns
-from ..failures import Failure, Phase
+from ..dialects.rows import ErrorSigns
+from ..failures import Failure, Kind, Phase
+from ..options import Access
+from .engines import CONNECTING
 
-__all__ = ["classify", "driver_error", "signs_of"]
+__all__ = ["classify", "driver_error", "signs_of", "was_connecting"]
 
 
 def driver_error(error: BaseException) -> BaseException | None:
@@ -34,27 +36,50 @@ def _is_adapted(error: BaseException) -> bool:
     return type(error).__module__.startswith("sqlalchemy.")
 
 
-def signs_of(error: BaseException) -> ErrorSigns | None:
+def signs_of(error: BaseException, access: Access | None = None) -> ErrorSigns | None:
     """What `error` says, for the dialect's tables; None if no driver had a part in it."""
     found = driver_error(error)
     if found is None:
         return None
-    invalidated = isinstance(error, DBAPIError) and error.connection_invalidated
     return ErrorSigns(
-        sqlstate=_text(getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)),
+        sqlstate=_text(getattr(found, "sqlstate", None)),
         errno=_errno(found),
         sqlite_code=_number(getattr(found, "sqlite_errorcode", None)),
-        sqlite_name=_text(getattr(found, "sqlite_errorname", None)),
         class_names=tuple(cls.__name__ for cls in type(found).__mro__),
         message=str(found),
-        connection_closed=invalidated,
-        nothing_sent=False,
+        connection_closed=isinstance(error, DBAPIError) and error.connection_invalidated,
+        nothing_sent=was_connecting(error),
+        access=access,
     )
 
 
-def classify(error: BaseException, phase: Phase, backend: str) -> Failure:
+def was_connecting(error: BaseException) -> bool:
+    """It came while a connection was being made."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if CONNECTING in getattr(seen, "__dict__", ()):
+            return True
+        seen = getattr(seen, "orig", None) or seen.__cause__
+    return False
+
+
+def classify(error: BaseException, phase: Phase, backend: str, access: Access | None = None) -> Failure:
     """What `error` means for a unit on `backend`."""
-    return dialects.of(backend).classify(signs_of(error), phase, error)
+    signs = signs_of(error, access)
+    if signs is None:
+        return Failure(
+            kind=Kind.OTHER,
+            code="",
+            phase=phase,
+            transient=False,
+            certainly_not_committed=phase is not Phase.COMMIT_SENT,
+            connection_usable=phase is not Phase.COMMIT_SENT,
+            reason=f"{type(error).__name__} did not come from the database",
+            source="the caller's own code",
+        )
+    if signs.nothing_sent:
+        phase = Phase.NOTHING_SENT
+    return dialects.of(backend).classify(signs, phase)
 
 
 def _text(value: Any) -> str | None:

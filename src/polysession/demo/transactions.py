@@ -54,7 +54,7 @@ _UNSYNCED: Final = {"synchronize_session": False}
 """No object of the changed rows is in the session, so there is nothing to bring up to date."""
 
 
-class RolledBackByDesign(Exception):  # noqa: N818  not an error: the standard wants it in 1 % of the New-Orders
+class RolledBackByDesign(Exception):
     """The order named an item that does not exist: the whole unit is to be rolled back (clause 2.4.1.4)."""
 
 

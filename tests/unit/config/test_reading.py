@@ -148,6 +148,9 @@ BAD: list[tuple[object, str, str, str]] = [
         "the environment variable GONE",
         "no such variable",
     ),
+    (table(**{"databases.orders": 1}), 'databases.orders."databases.orders"', "one of the keys", "an unknown key"),
+    ({"databases": {"a": {"url": "sqlite://", 5: 1}}}, "databases.a.<a whole number>", "one of", "an unknown key"),
+    ({"databases": {"a": {"url": int}}}, "databases.a.url", "a URL or an engine", "an object of type type"),
     (table(pol={}), "databases.orders.pol", "one of the keys url, replicas, pool, connect", "an unknown key"),
     (table(replicas="sqlite://"), "databases.orders.replicas", "a list of URLs", "text"),
     (table(replicas=[None]), "databases.orders.replicas[0]", "a URL or an engine", "nothing"),
@@ -164,6 +167,12 @@ BAD: list[tuple[object, str, str, str]] = [
     (table(pool={"size": "10"}), "databases.orders.pool.size", "a whole number of at least 1", '"10"'),
     (table(pool={"size": "${WORD}"}), "databases.orders.pool.size", "a whole number of at least 1", '"${WORD}"'),
     (table(pool={"size": "${PW}@x"}), "databases.orders.pool.size", "a whole number of at least 1", "text with ${PW}"),
+    (
+        table(pool={"size": "${GONE}"}),
+        "databases.orders.pool.size",
+        "the environment variable GONE",
+        "no such variable",
+    ),
     (table(pool={"size": 2.5}), "databases.orders.pool.size", "a whole number of at least 1", "2.5"),
     (table(pool={"size": True}), "databases.orders.pool.size", "a whole number of at least 1", "true"),
     (table(pool={"size": -(10**5000)}), "databases.orders.pool.size", "a whole number", "a whole number"),
@@ -312,7 +321,8 @@ def test_the_dump_of_a_pydantic_model() -> None:
         checkout_timeout: timedelta = timedelta(seconds=3)
 
     class Database(pydantic.BaseModel):  # type: ignore[misc, name-defined]  # as above
-        url: pydantic.PostgresDsn | pydantic.SecretStr  # type: ignore[name-defined]  # as above
+        url: pydantic.PostgresDsn | None = None  # type: ignore[name-defined]  # as above
+        hidden: pydantic.SecretStr | None = None  # type: ignore[name-defined]  # as above
         replicas: list[str] | None = None
         pool: Pool = Pool()
         connect: dict[str, pydantic.SecretStr] = {}  # type: ignore[name-defined]  # noqa: RUF012  # pydantic copies it
@@ -324,11 +334,14 @@ def test_the_dump_of_a_pydantic_model() -> None:
         {
             "databases": {
                 "a": {"url": "postgresql://app:p%40ss@db1/a", "connect": {"password": "s3cr3t"}},
-                "b": {"url": pydantic.SecretStr("mysql://app:${PW}@db1/b")},
+                "b": {"hidden": "mysql://app:${PW}@db1/b"},
             }
         }
     )
-    databases = read(settings.model_dump()).databases
+    dumped = settings.model_dump()
+    dumped["databases"]["b"]["url"] = dumped["databases"]["b"].pop("hidden")
+    del dumped["databases"]["a"]["hidden"]
+    databases = read(dumped).databases
     assert databases["a"].primary.address == Address("postgresql://app:p%40ss@db1/a")
     assert databases["a"].primary.connect == {"password": "s3cr3t"}
     assert databases["a"].primary.pool == PoolOptions(checkout_timeout=3.0)

@@ -1,7 +1,7 @@
 """Makes a virtual environment with pinned packages and polysession itself, and finds the Pythons of this machine.
 
-    python tools/venv.py make .venv requirements-dev.txt    nothing to do, and no network, when it is up to date
-    python tools/venv.py pythons                            a path for each Python 3.11 to 3.13, one a line
+    python tools/environment.py make .venv requirements-dev.txt    nothing to do, and no network, when it is up to date
+    python tools/environment.py pythons                            a path for each Python 3.11 to 3.13, one a line
 
 The environment is of the Python that runs this file. Neither root nor `ensurepip` is needed: where a pip exists for
 any Python here, it installs into the new environment from outside. polysession is installed as a link to `src/`,
@@ -51,7 +51,7 @@ def make(folder: Path, requirements: Path) -> int:
     if stamp.exists() and stamp.read_text() == wanted:
         return 0
     python = folder / "bin" / "python"
-    if not _runs([str(python), "--version"]):
+    if not (python.exists() and _runs([str(python), "--version"])):
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, symlinks=True)
     pip = _pip(python)
@@ -94,7 +94,9 @@ def pythons() -> list[str]:
     """The path of one interpreter for each supported version that runs here, oldest first."""
     found: dict[str, str] = {}
     for version, path in _candidates():
-        if version not in found and _runs([path, "-c", f"import sys; assert '%d.%d' % sys.version_info[:2] == {version!r}"]):
+        if version not in found and _runs(
+            [path, "-c", f"import sys; assert '%d.%d' % sys.version_info[:2] == {version!r}"]
+        ):
             found[version] = path
     return [found[version] for version in SUPPORTED if version in found]
 

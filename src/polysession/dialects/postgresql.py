@@ -1,0 +1,81 @@
+"""PostgreSQL: its capabilities and texts. The meaning of its errors is in `postgresql_rows`. Pure, no I/O.
+
+Sources: PostgreSQL documentation, SQL Commands (BEGIN, SET, SET TRANSACTION), chapter Transaction Isolation, chapter
+Client Connection Defaults.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from ..options import Access, Isolation
+from .base import Capabilities, Dialect, Setting, StatementTimeout
+from .marker import marker_sql
+from .numbers import milliseconds
+from .postgresql_rows import TABLE
+from .rows import ErrorSigns
+
+__all__ = ["POSTGRESQL", "PostgreSQL"]
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL 15 and later.
+
+    A repeatable unit gets REPEATABLE READ: there a write to a row that another transaction changed since this one's
+    snapshot is error 40001 instead of a lost update. READ UNCOMMITTED gives READ COMMITTED, as the server does.
+    """
+
+    name = "postgresql"
+    table = TABLE
+    capabilities = Capabilities(
+        isolation=MappingProxyType(
+            {
+                Isolation.READ_UNCOMMITTED: Isolation.READ_COMMITTED,
+                Isolation.READ_COMMITTED: Isolation.READ_COMMITTED,
+                Isolation.REPEATABLE_READ: Isolation.REPEATABLE_READ,
+                Isolation.SERIALIZABLE: Isolation.SERIALIZABLE,
+            }
+        ),
+        default_isolation=Isolation.READ_COMMITTED,
+        repeatable_isolation=Isolation.REPEATABLE_READ,
+        plain_reads=frozenset({Isolation.READ_UNCOMMITTED, Isolation.READ_COMMITTED}),
+        transactional_ddl=True,
+        two_phase=True,
+        concurrent_writers=True,
+        statement_timeout=StatementTimeout.TRANSACTION,
+    )
+    marker = marker_sql(key_type='varchar(64) COLLATE "C"', now="CAST(EXTRACT(EPOCH FROM now()) AS bigint)")
+    server_sql = (
+        "SELECT current_setting('server_version'), current_setting('default_transaction_isolation'), "
+        "CAST(current_setting('max_connections') AS integer), "
+        "pg_is_in_recovery() OR CAST(current_setting('default_transaction_read_only') AS boolean), "
+        "CAST(current_setting('max_prepared_transactions') AS integer)"
+    )
+
+    def begin(self, *, access: Access, isolation: Isolation | None = None, snapshot: bool = False) -> tuple[str, ...]:
+        """One BEGIN with all attributes. READ WRITE is never said: the server's own default stays in force."""
+        level = self.given(isolation, snapshot=snapshot)
+        words = ["BEGIN"]
+        if level is not None:
+            words.append(f"ISOLATION LEVEL {level}")
+        if access is Access.READ:
+            words.append("READ ONLY")
+        return (" ".join(words),)
+
+    def read_only(self) -> Setting:
+        """Holds for statements outside of a transaction too: each is a transaction of its own."""
+        return Setting("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "RESET default_transaction_read_only")
+
+    def statement_timeout(self, seconds: float) -> Setting:
+        """Whole milliseconds; at least one, because 0 would mean no limit."""
+        return Setting(f"SET LOCAL statement_timeout = {milliseconds(seconds)}")
+
+    def lock_timeout(self, seconds: float) -> Setting:
+        """Whole milliseconds; at least one, because 0 would mean no limit."""
+        return Setting(f"SET LOCAL lock_timeout = {milliseconds(seconds)}")
+
+    def _codes(self, signs: ErrorSigns) -> tuple[str, ...]:
+        return (signs.sqlstate, signs.sqlstate[:2]) if signs.sqlstate else ()
+
+
+POSTGRESQL = PostgreSQL()
