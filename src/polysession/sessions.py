@@ -1,4 +1,4 @@
-"""`Sessions`: the synchronous door. Signatures, documentation and types; the logic is in the core, the waiting in the shell."""
+"""`Sessions`: the synchronous door. Signatures, documentation and types; the logic is in the core."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final
 
+from sqlalchemy import orm
 from sqlalchemy.engine import Engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from . import config
 from ._core.attempts import attempt_steps
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.steps import Body, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
-from ._shell.asking import called, extra_options
+from ._shell.asking import called, extra_options, without_frames
 from ._shell.door import Attempts, Door
 from ._shell.drive import drive
 from ._shell.engines import FREE
@@ -55,6 +56,7 @@ class Sessions(Door):
 
     asynchronous = False
 
+    @without_frames
     def __init__(
         self,
         databases: str | Engine | Mapping[str, Any] | None = None,
@@ -82,6 +84,7 @@ class Sessions(Door):
         return cls(cast("Any", config.load_toml(path)), observers=observers)
 
     @classmethod
+    @without_frames
     def from_mapping(cls, mapping: Mapping[str, Any], *, observers: Iterable[Observer] = ()) -> Self:
         """A door for the databases of a mapping of the same shape as the TOML file."""
         return cls(cast("Any", config.from_mapping(mapping)), observers=observers)
@@ -207,16 +210,24 @@ class Sessions(Door):
         """
         return self._free_session(database, class_, session_options, caller(), strict=True)
 
+    @overload
     def sessionmaker(
-        self, database: str | None = None, *, class_: type[S] = cast("Any", Session), **session_options: Any
-    ) -> sessionmaker[S]:
+        self, database: str | None = None, *, class_: type[S], **session_options: Any
+    ) -> orm.sessionmaker[S]: ...
+
+    @overload
+    def sessionmaker(self, database: str | None = None, **session_options: Any) -> orm.sessionmaker[Session]: ...
+
+    def sessionmaker(
+        self, database: str | None = None, *, class_: type[Any] = Session, **session_options: Any
+    ) -> orm.sessionmaker[Any]:
         """A real `sqlalchemy.orm.sessionmaker` for one database: existing code adopts it by this one line.
 
         Its sessions are final (`close_resets_only=False`) and shown in `held()`. As with SQLAlchemy's, they may be
         handed from thread to thread in turn.
         """
         names = self._topology.resolve((database,) if database is not None else ())
-        return cast("sessionmaker[S]", _Maker(self, names[0], class_, session_options))
+        return _Maker(self, names[0], class_, session_options)
 
     def _free_session(
         self, database: str | None, class_: type[S], options: dict[str, Any], origin: Origin, *, strict: bool
@@ -331,8 +342,10 @@ class Unit(AbstractContextManager[S]):
     def __del__(self) -> None:
         scope = self._scope
         if scope is not None and scope.decides and scope.holding is not None and scope.outcome is None:
-            self._door._say_dropped(scope)
-            self._abandon(GeneratorExit())
+            try:
+                self._abandon(GeneratorExit())
+            finally:
+                self._door._say_dropped(scope)
 
     def __aenter__(self) -> NoReturn:
         raise WrongDoor(
@@ -345,7 +358,7 @@ class Unit(AbstractContextManager[S]):
         raise AssertionError
 
 
-class _Maker(sessionmaker[S], Generic[S]):
+class _Maker(orm.sessionmaker[S], Generic[S]):
     """A `sessionmaker` whose sessions are held by a door."""
 
     def __init__(self, door: Sessions, database: str, class_: type[S], options: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from . import config
 from ._core.attempts import attempt_steps
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.steps import Body, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
-from ._shell.asking import called, extra_options
+from ._shell.asking import called, extra_options, without_frames
 from ._shell.door import Attempts, Door
 from ._shell.drive_async import Shielded, drive_async
 from ._shell.engines import FREE
@@ -52,6 +52,7 @@ class AsyncSessions(Door):
 
     asynchronous = True
 
+    @without_frames
     def __init__(
         self,
         databases: str | AsyncEngine | Mapping[str, Any] | None = None,
@@ -77,6 +78,7 @@ class AsyncSessions(Door):
         return cls(cast("Any", config.load_toml(path)), observers=observers)
 
     @classmethod
+    @without_frames
     def from_mapping(cls, mapping: Mapping[str, Any], *, observers: Iterable[Observer] = ()) -> Self:
         """A door for the databases of a mapping of the same shape as the TOML file."""
         return cls(cast("Any", config.from_mapping(mapping)), observers=observers)
@@ -212,16 +214,24 @@ class AsyncSessions(Door):
         """
         return self._free_session(database, class_, session_options, caller(), strict=True)
 
+    @overload
     def sessionmaker(
-        self, database: str | None = None, *, class_: type[S] = cast("Any", AsyncSession), **session_options: Any
-    ) -> async_sessionmaker[S]:
+        self, database: str | None = None, *, class_: type[S], **session_options: Any
+    ) -> async_sessionmaker[S]: ...
+
+    @overload
+    def sessionmaker(self, database: str | None = None, **session_options: Any) -> async_sessionmaker[AsyncSession]: ...
+
+    def sessionmaker(
+        self, database: str | None = None, *, class_: type[Any] = AsyncSession, **session_options: Any
+    ) -> async_sessionmaker[Any]:
         """A real `sqlalchemy.ext.asyncio.async_sessionmaker` for one database: existing code adopts it by this line.
 
         Its sessions are final (`close_resets_only=False`), keep attributes after a commit, and are shown in `held()`.
         As with SQLAlchemy's, they may be handed from task to task in turn.
         """
         names = self._topology.resolve((database,) if database is not None else ())
-        return cast("async_sessionmaker[S]", _Maker(self, names[0], class_, session_options))
+        return _Maker(self, names[0], class_, session_options)
 
     def _free_session(
         self, database: str | None, class_: type[S], options: dict[str, Any], origin: Origin, *, strict: bool
@@ -340,8 +350,8 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
     def __del__(self) -> None:
         scope = self._scope
         if scope is not None and scope.decides and scope.holding is not None and scope.outcome is None:
-            self._door._say_dropped(scope)
             self._door._left(scope)  # nothing can be awaited here: the connection is ended by its pool
+            self._door._say_dropped(scope)
 
     def __enter__(self) -> NoReturn:
         raise WrongDoor(

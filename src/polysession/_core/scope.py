@@ -217,7 +217,7 @@ def _try_roll_back(scope: Scope, holding: Holding) -> Steps[bool]:
         scope.state = change(scope.state, State.ROLLING_BACK)
         try:
             yield Rollback(holding)
-        except BaseException:  # noqa: BLE001  # the first error is on its way out and the connection is thrown away
+        except BaseException:  # the first error is on its way out and the connection is thrown away
             fine = False
     else:
         fine = False

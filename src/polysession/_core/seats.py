@@ -98,17 +98,16 @@ class Seats(Generic[R]):
         if idle:
             # idle and waiting exclude each other within a kind, so taking from the stack passes nobody by
             return Use(idle.pop())
-        if not self.waiters or not self._somebody_before(kind):
-            if self._has_room(kind):
-                if self.total < self.size:
-                    self._sit(kind)
-                    return Grow()
-                victim_kind = self._idle_kind_other_than(kind)
-                if victim_kind is not None:
-                    victim = self.idle[victim_kind].pop(0)
-                    self.open[victim_kind] -= 1
-                    self._sit(kind)
-                    return Grow(victim)
+        if not self._somebody_before(kind) and self._has_room(kind):
+            if self.total < self.size:
+                self._sit(kind)
+                return Grow()
+            victim_kind = self._idle_kind_other_than(kind)
+            if victim_kind is not None:
+                victim = self.idle[victim_kind].pop(0)
+                self.open[victim_kind] -= 1
+                self._sit(kind)
+                return Grow(victim)
         ticket: Ticket[R] = Ticket(kind, who)
         self.waiters.append(ticket)
         return Wait(ticket)

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from ..errors import RequestRefused
+from ..errors import ConfigError, MissingExtra, RequestRefused
 from ..options import Isolation, Propagation
 
-__all__ = ["called", "extra_options"]
+__all__ = ["called", "extra_options", "without_frames"]
 
 E = TypeVar("E", bound=StrEnum)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def without_frames(call: Callable[P, T]) -> Callable[P, T]:
+    """Let a refused configuration out without the frames in which its passwords are local variables."""
+
+    @functools.wraps(call)
+    def outermost(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except (ConfigError, MissingExtra) as error:
+            refused = error.with_traceback(None)
+        del args, kwargs
+        raise refused
+
+    return outermost
 
 
 def extra_options(propagation: Propagation | str, isolation: Isolation | str | None) -> dict[str, Any]:

@@ -27,16 +27,16 @@ from ..errors import (
     DoorClosed,
     NotConfigured,
     NoUnit,
-    RequestRefused,
     WrongOwner,
 )
 from ..facts import AttemptFailed, HoldId, HoldKind, Observer, Origin, Outcome
 from ..failures import Failure, Phase
-from ..observe.live import Counts, Held, Live, Relay
+from ..observe.live import Counts, Held, Live, Readiness, Relay
 from ..options import Access, UnitOptions
 from ..policy import routing
 from ..topology import Endpoint, Role, Topology
 from . import places, sqlite
+from .asking import without_frames
 from .engines import FREE, REPEAT, AnyEngine, EngineRoom, begin_sqlite
 from .holding import Holding, Models
 from .signs import classify
@@ -64,6 +64,7 @@ class Door:
 
     # -- configuration
 
+    @without_frames
     def configure(self, databases: Any) -> None:
         """Give a door that was made with nothing its databases. Connects nothing.
 
@@ -108,6 +109,21 @@ class Door:
     def counts(self) -> Counts:
         """How many units and sessions were opened and how they ended. Reads memory only."""
         return self._live.counts()
+
+    def ready(self) -> Readiness:
+        """Whether this process can do work now, from counters alone: no connection is taken and nothing is asked.
+
+        Not ready: a door without databases, a closed one, or an endpoint that is *stuck*: all its connections are out,
+        somebody waits, and none has come back for longer than `checkout_timeout`.
+        """
+        if self._engines is None:
+            return Readiness(ok=False, reason="not configured yet", endpoints=())
+        endpoints = tuple(room.counts() for room in self._engines.rooms())
+        if self._closed:
+            return Readiness(ok=False, reason="closed", endpoints=endpoints)
+        stuck = [counts.endpoint for counts in endpoints if counts.stuck]
+        reason = f"no connection comes back to {', '.join(stuck)}" if stuck else "ready"
+        return Readiness(ok=not stuck, reason=reason, endpoints=endpoints)
 
     def _state_of(self, hold: HoldId) -> str:
         holding = self._holdings.get(hold)

@@ -1,7 +1,8 @@
-"""The driver with threads: performs the core's steps one after another, blocking where something has to be waited for."""
+"""The driver with threads: performs the core's steps one after another, blocking where it has to wait."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,8 +30,10 @@ def drive(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
                 step = steps.throw(thrown)
             value = perform(step)
         except BaseException as raised:
-            if steps.gi_frame is None:  # the generator has ended: by returning or with this very error
+            if (
+                inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED
+            ):  # the generator has ended: by returning or with this very error
                 if isinstance(raised, StopIteration):
-                    return raised.value  # type: ignore[no-any-return]  # a generator's result is its StopIteration's value
+                    return raised.value  # type: ignore[no-any-return]  # it is the generator's result
                 raise
             error = raised

@@ -9,6 +9,7 @@ raised when the core has finished, so what was committed is known to be committe
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -53,12 +54,12 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
             elif isinstance(value, Awaitable):
                 value = await value
         except BaseException as raised:
-            if steps.gi_frame is None:
+            if inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED:
                 if not isinstance(raised, StopIteration):
                     raise
                 if cancelled is not None:
                     raise cancelled from None
-                return raised.value  # type: ignore[no-any-return]  # a generator's result is its StopIteration's value
+                return raised.value  # type: ignore[no-any-return]  # it is the generator's result
             error = raised
 
 

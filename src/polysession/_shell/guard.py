@@ -40,9 +40,7 @@ class Guarded(Session):
 
     # -- every SQL passes here
 
-    def get_bind(  # type: ignore[override]  # SQLAlchemy's signature has private sentinels as defaults
-        self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any
-    ) -> Engine | Connection:
+    def get_bind(self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any) -> Engine | Connection:
         """The engine of the unit's database; refuses a session that has ended or has another owner."""
         holding = self._polysession_holding
         if holding is None:

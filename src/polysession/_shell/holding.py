@@ -232,8 +232,8 @@ class Holding:
 
     def _homeless(self, mapper: Any, clause: Any) -> RequestRefused:
         return RequestRefused(
-            f"unit {self.name!r} covers {', '.join(self.databases)}: it is not known where {_called(mapper, clause)} lives",
-            why=f"no database was declared for it; the unit was opened at {self.origin}",
+            f"it is not known in which database {_called(mapper, clause)} lives",
+            why=f"unit {self.name!r} covers {', '.join(self.databases)}; it was opened at {self.origin}",
             do=("declare it with sessions.bind(Base, 'orders') or __database__ = 'orders' on the class",),
             unit=self.name,
         )

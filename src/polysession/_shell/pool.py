@@ -25,6 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from .._core.seats import Grow, Handed, Keep, Retire, Seats, Ticket, Use, Wait
 from ..errors import CheckoutTimeout
+from ..observe.live import PoolCounts
 
 __all__ = ["Claim", "FairAsyncPool", "FairPool", "Room", "asking"]
 
@@ -83,7 +84,7 @@ class Claim:
 class Room:
     """The seats of one endpoint and everything known about who sits there. Thread-safe."""
 
-    __slots__ = ("claims", "lock", "name", "openings", "seats", "timeout")
+    __slots__ = ("claims", "lock", "name", "openings", "returned_at", "seats", "timeout")
 
     def __init__(self, name: str, size: int, timeout: float, limits: dict[str, int] | None = None) -> None:
         self.name = name
@@ -93,6 +94,22 @@ class Room:
         self.claims: dict[int, Claim] = {}
         self.openings: dict[object, str] = {}
         """Who opens a connection just now (thread or task), and of which kind."""
+        self.returned_at = time.monotonic()
+
+    def counts(self) -> PoolCounts:
+        """What is out, idle and waiting at this moment."""
+        with self.lock:
+            seats = self.seats
+            out, waiting = seats.out(), len(seats.waiters)
+            quiet = time.monotonic() - self.returned_at
+            return PoolCounts(
+                endpoint=self.name,
+                size=seats.size,
+                out=out,
+                idle=seats.total - out,
+                waiting=waiting,
+                stuck=waiting > 0 and out >= seats.size and quiet > self.timeout,
+            )
 
     def holders(self) -> list[Claim]:
         """The claims, oldest first."""
@@ -254,6 +271,7 @@ class FairPool(Pool):
                 answer: Keep | Handed[ConnectionPoolEntry] | Retire[ConnectionPoolEntry] | None = None
             else:
                 answer = room.seats.back(self.kind, record)
+                room.returned_at = time.monotonic()
                 del room.claims[id(record)]
                 if isinstance(answer, Handed):
                     self._claimed(record, cast("Who", answer.ticket.who))

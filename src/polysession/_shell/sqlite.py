@@ -67,7 +67,7 @@ class Connection(sqlite3.Connection):
         super().__init__(*args, **kwargs)
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
-    def cursor(self, factory: type[sqlite3.Cursor] | None = None) -> Any:
+    def cursor(self, factory: Any = None) -> Any:
         """As `sqlite3.Connection.cursor`; the cursor is known to the connection until it is closed."""
         cursor = super().cursor(Cursor if factory is None else factory)
         self._cursors.add(cursor)

@@ -18,7 +18,7 @@ __all__ = ["make_app", "run"]
 
 def make_app() -> App:
     """The application with all commands. Raises ImportError if cyclopts is not installed."""
-    from cyclopts import App  # noqa: PLC0415  an optional package
+    from cyclopts import App
 
     app = App(
         name="polysession",

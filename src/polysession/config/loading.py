@@ -92,7 +92,7 @@ def _load(path: str | os.PathLike[str], environ: Mapping[str, str] | None) -> _O
 
 def _parse(source: str) -> dict[str, Any] | str:
     """What the file says, or what was found in its place."""
-    import tomllib  # noqa: PLC0415  # 2 ms that only those pay who have a file
+    import tomllib  # 2 ms that only those pay who have a file
 
     try:
         # A byte order mark, as some editors write it, is no fault.

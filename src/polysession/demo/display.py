@@ -135,8 +135,8 @@ class RichDisplay(Display):
     """A table that is redrawn while it runs, and tables at the end."""
 
     def __init__(self, plan: Plan, engine: str, witness: Witness, output: TextIO) -> None:
-        from rich.console import Console  # noqa: PLC0415  an optional package
-        from rich.live import Live  # noqa: PLC0415  an optional package
+        from rich.console import Console
+        from rich.live import Live
 
         super().__init__(plan, engine, witness, output)
         self._console = Console(file=output)
@@ -155,13 +155,13 @@ class RichDisplay(Display):
 
     def phase(self, text: str) -> None:
         """The name of the phase in place of the table."""
-        from rich.spinner import Spinner  # noqa: PLC0415  an optional package
+        from rich.spinner import Spinner
 
         self._live.update(Spinner("dots", f"{text} ..."))
 
     def tick(self, snapshot: Snapshot, units: int) -> None:
         """Redraw the table."""
-        from rich.console import Group  # noqa: PLC0415  an optional package
+        from rich.console import Group
 
         self._live.update(Group(_table(snapshot), self.line(snapshot, units), _by_database(snapshot)))
 
@@ -241,7 +241,7 @@ def _rate(figures: Figures, snapshot: Snapshot) -> str:
 
 
 def _table(snapshot: Snapshot) -> Table:
-    from rich.table import Table  # noqa: PLC0415  an optional package
+    from rich.table import Table
 
     table = Table(*_HEADS[:1])
     for head in _HEADS[1:]:
@@ -256,7 +256,7 @@ def _by_database(snapshot: Snapshot) -> str:
 
 
 def _conditions(report: Report) -> Table:
-    from rich.table import Table  # noqa: PLC0415  an optional package
+    from rich.table import Table
 
     table = Table("", "TPC-C 3.3.2", "condition")
     for condition in report.conditions():

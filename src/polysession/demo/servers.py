@@ -187,7 +187,7 @@ class _Server:
             self.account = {"user": "nobody", "extra_groups": []}
 
     def _await_answer(self) -> None:
-        import psycopg  # noqa: PLC0415  an optional package
+        import psycopg
 
         assert self.process is not None
         until = time.monotonic() + _PATIENCE
@@ -206,7 +206,7 @@ class _Server:
             raise self._failed("it ended at once", b"")
 
     def _ask(self, query: Any, *parameters: Any) -> list[Any]:
-        import psycopg  # noqa: PLC0415  an optional package
+        import psycopg
 
         with psycopg.connect(
             host=str(self.folder), port=_PORT, user="postgres", dbname="postgres", autocommit=True

@@ -13,7 +13,7 @@ import msgspec
 from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Observer, Outcome, Owner
 from ..options import Access
 
-__all__ = ["Counts", "Held", "Live", "Relay"]
+__all__ = ["Counts", "Held", "Live", "PoolCounts", "Readiness", "Relay"]
 
 _log = logging.getLogger("polysession.observe")
 
@@ -48,6 +48,32 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     closed: int
     dropped: int
     repeated: int
+
+
+class PoolCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The connections of one endpoint in this process (and event loop), read at one moment."""
+
+    endpoint: str
+    size: int
+    """Most connections at once."""
+    out: int
+    """In use, or being opened."""
+    idle: int
+    waiting: int
+    """Units and sessions that wait for a connection."""
+    stuck: bool
+    """All are out, somebody waits, and none has come back for longer than `checkout_timeout`."""
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this process can do work now, and why not. True in a condition if it can."""
+
+    ok: bool
+    reason: str
+    endpoints: tuple[PoolCounts, ...]
+
+    def __bool__(self) -> bool:
+        return self.ok
 
 
 class Live:
