@@ -26,6 +26,8 @@ __all__ = [
     "Origin",
     "Outcome",
     "Owner",
+    "mark_outcome",
+    "outcome_of",
 ]
 
 HoldId = NewType("HoldId", int)
@@ -45,6 +47,33 @@ class Outcome(StrEnum):
     """An independent session was closed by its owner, who alone knows what it committed."""
     DROPPED = "dropped"
     """Nobody ended it: it was reclaimed when its last reference or its owner was gone."""
+
+
+_MARK = "unit_outcome"
+
+
+def mark_outcome(error: BaseException, outcome: Outcome) -> None:
+    """Let an error that leaves a unit carry how the unit ended, as its attribute `unit_outcome`."""
+    try:
+        setattr(error, _MARK, outcome)
+    except (AttributeError, TypeError):
+        return  # a class that takes no attributes; its error is told by the observers
+
+
+def outcome_of(error: BaseException) -> Outcome | None:
+    """How the unit ended that `error` left, or that an error it came from left; None if none did.
+
+    A `TimeoutError` of `asyncio.timeout` comes from the `CancelledError` that left the unit, for example.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        found = getattr(current, _MARK, None)
+        if isinstance(found, Outcome):
+            return found
+        current = current.__cause__ or current.__context__
+    return None
 
 
 class HoldKind(StrEnum):

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 
 from . import config
 from ._core.attempts import attempt_steps
+from ._core.hooks import hook_steps
 from ._core.scope import Scope, enter_steps, leave_steps
-from ._core.steps import Body, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
+from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
 from ._shell.asking import called, extra_options, without_frames
 from ._shell.door import Attempts, Door
 from ._shell.drive import drive
@@ -29,7 +30,7 @@ from ._shell.guard import guarded
 from ._shell.holding import Holding
 from ._shell.places import caller
 from .errors import SessionMisuse, WrongDoor
-from .facts import Observer, Origin
+from .facts import Observer, Origin, mark_outcome
 from .options import Access, Isolation, Propagation
 from .policy.retry import Backoff
 from .topology import Role
@@ -75,6 +76,7 @@ class Sessions(Door):
             Savepoint: lambda step: Finish.savepoint(step.holding),
             Release: lambda step: Finish.release(step.savepoint),
             Restore: lambda step: Finish.restore(step.savepoint),
+            Call: self._perform_call,
             Pause: lambda step: time.sleep(step.seconds),
         }
 
@@ -161,7 +163,12 @@ class Sessions(Door):
         def perform(step: Any) -> Any:
             return work(step.session) if type(step) is Body else self._perform(step)
 
-        return cast("T", drive(attempt_steps(attempts, policy, deadline_at=None), perform))
+        try:
+            return cast("T", drive(attempt_steps(attempts, policy, deadline_at=None), perform))
+        except BaseException as error:
+            if attempts.outcome is not None:
+                mark_outcome(error, attempts.outcome)
+            raise
 
     def unit(
         self,
@@ -265,6 +272,14 @@ class Sessions(Door):
         performer = self._performers.get(type(step))
         return performer(step) if performer is not None else self._perform_plain(step)
 
+    def _told(self, scope: Scope, leaving: BaseException | None) -> None:
+        """The unit has ended: mark the error that leaves it, call the hooks."""
+        assert scope.outcome is not None
+        if leaving is not None:
+            mark_outcome(leaving, scope.outcome)
+        if scope.hooks:
+            drive(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> Session:
         session = guarded(Session)(bind=engine, close_resets_only=False, **keywords)
         session._polysession_holding = holding  # type: ignore[attr-defined]  # the guarded class has it
@@ -324,10 +339,17 @@ class Unit(AbstractContextManager[S]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         scope = self._scope
         assert scope is not None
+        door = self._door
+        leaving = error
         try:
-            drive(leave_steps(scope, error), self._door._perform)
+            drive(leave_steps(scope, error), door._perform)
+        except BaseException as failed:
+            leaving = failed
+            raise
         finally:
-            self._door._left(scope)
+            door._left(scope)
+            if scope.outermost:
+                door._told(scope, leaving)
 
     def _abandon(self, error: BaseException) -> None:
         """Entering failed or was interrupted: end what was opened."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -14,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from . import config
 from ._core.attempts import attempt_steps
+from ._core.hooks import hook_steps
 from ._core.scope import Scope, enter_steps, leave_steps
-from ._core.steps import Body, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
+from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
 from ._shell.asking import called, extra_options, without_frames
-from ._shell.door import Attempts, Door
+from ._shell.door import Attempts, Door, log_failed_hook
 from ._shell.drive_async import Shielded, drive_async
 from ._shell.engines import FREE
 from ._shell.finish import Finish
@@ -25,7 +27,7 @@ from ._shell.guard import guarded
 from ._shell.holding import Holding
 from ._shell.places import caller
 from .errors import SessionMisuse, WrongDoor
-from .facts import Observer, Origin
+from .facts import Observer, Origin, mark_outcome
 from .options import Access, Isolation, Propagation
 from .policy.retry import Backoff
 from .topology import Role
@@ -69,6 +71,7 @@ class AsyncSessions(Door):
             Savepoint: lambda step: _below(step.holding, Finish.savepoint),
             Release: lambda step: _below(step.savepoint[0], lambda _: Finish.release(step.savepoint)),
             Restore: lambda step: Shielded(_below(step.savepoint[0], lambda _: Finish.restore(step.savepoint))),
+            Call: lambda step: Shielded(self._call(step)),
             Pause: lambda step: asyncio.sleep(step.seconds),
         }
 
@@ -192,7 +195,12 @@ class AsyncSessions(Door):
         def perform(step: Any) -> Any:
             return work(step.session) if type(step) is Body else self._perform(step)
 
-        return cast("T", await drive_async(attempt_steps(attempts, policy, deadline_at=None), perform))
+        try:
+            return cast("T", await drive_async(attempt_steps(attempts, policy, deadline_at=None), perform))
+        except BaseException as error:
+            if attempts.outcome is not None:
+                mark_outcome(error, attempts.outcome)
+            raise
 
     def current(self, database: str | None = None) -> AsyncSession:
         """The session of the unit of work that is open here for `database`.
@@ -273,6 +281,24 @@ class AsyncSessions(Door):
         performer = self._performers.get(type(step))
         return performer(step) if performer is not None else self._perform_plain(step)
 
+    async def _call(self, step: Call) -> None:
+        waits = self._perform_call(step)
+        if inspect.isawaitable(waits):
+            try:
+                await waits
+            except Exception:
+                if step.hook.robust:
+                    log_failed_hook(step.hook)
+                raise
+
+    async def _told(self, scope: Scope, leaving: BaseException | None) -> None:
+        """The unit has ended: mark the error that leaves it, call the hooks."""
+        assert scope.outcome is not None
+        if leaving is not None:
+            mark_outcome(leaving, scope.outcome)
+        if scope.hooks:
+            await drive_async(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession:
         session = AsyncSession(
             bind=engine,
@@ -332,10 +358,17 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
     ) -> None:
         scope = self._scope
         assert scope is not None
+        door = self._door
+        leaving = error
         try:
-            await drive_async(leave_steps(scope, error), self._door._perform)
+            await drive_async(leave_steps(scope, error), door._perform)
+        except BaseException as failed:
+            leaving = failed
+            raise
         finally:
-            self._door._left(scope)
+            door._left(scope)
+            if scope.outermost:
+                await door._told(scope, leaving)
 
     async def _abandon(self, error: BaseException) -> None:
         """Entering failed or was cancelled: end what was opened."""

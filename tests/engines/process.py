@@ -269,7 +269,9 @@ class Process:
     def tail(self, lines: int = 30) -> str:
         """The last lines of its log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else "(no log)"
-        return "\n".join(text.splitlines()[-lines:])
+        code = self._popen.poll() if self._popen is not None else None
+        end = [] if code is None else [f"({self.name} has ended with code {code})"]
+        return "\n".join([*text.splitlines()[-lines:], *end])
 
     def _failed(self, what: str) -> ServerFailed:
         return ServerFailed(f"{self.name} {what}; its log {self.log} ends with:\n{self.tail()}")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ..facts import Outcome
 from ..failures import Failure, Phase
 from ..policy.retry import Backoff, GiveUp, RetryAfter
+from .hooks import hook_steps
 from .scope import Scope, enter_steps, leave_steps
 from .steps import Body, Classify, Draw, Pause, Steps
 
@@ -43,7 +44,7 @@ def attempt_steps(runner: Runner, policy: Backoff, *, deadline_at: float | None)
         scope = runner.fresh()
         try:
             yield from enter_steps(scope)
-            return (yield from _one_attempt(runner, scope))
+            value = yield from _one_attempt(runner, scope)
         except Exception as error:
             if scope.holding is None or not scope.decides:
                 raise  # it never began, or it joined another unit and is repeated with that one
@@ -53,10 +54,23 @@ def attempt_steps(runner: Runner, policy: Backoff, *, deadline_at: float | None)
             wait = again.delay if isinstance(again, RetryAfter) else None
             runner.failed(scope, attempt, failure, wait)
             if isinstance(again, GiveUp):
+                yield from _told(scope, error)
                 if attempt > 1 or failure.transient:
                     error.add_note(f"polysession: unit {scope.name!r} is not repeated: {again.reason}")
                 raise
-            yield Pause(again.delay)
+            yield Pause(again.delay)  # the hooks of an attempt that is repeated are forgotten with it
+        except BaseException as error:
+            yield from _told(scope, error)
+            raise
+        else:
+            yield from _told(scope, None)
+            return value
+
+
+def _told(scope: Scope, leaving: BaseException | None) -> Steps[None]:
+    """Call the hooks of a unit that is not repeated."""
+    if scope.hooks and scope.outcome is not None:
+        yield from hook_steps(scope.hooks, scope.outcome, leaving)
 
 
 def _one_attempt(runner: Runner, scope: Scope) -> Steps[Any]:

@@ -17,6 +17,7 @@ from ..failures import Phase
 from ..options import UnitOptions
 from ..policy import propagation
 from ..topology import Role
+from .hooks import Hook
 from .states import State, change
 from .steps import Classify, Close, Commit, Flush, Holding, Open, Release, Restore, Rollback, Savepoint, Steps
 
@@ -37,10 +38,12 @@ class Scope:
     """
 
     __slots__ = (
+        "around",
         "committed",
         "doom",
         "doom_origin",
         "holding",
+        "hooks",
         "name",
         "options",
         "origin",
@@ -60,6 +63,9 @@ class Scope:
         self.outer = outer
         self.role = Role.PRIMARY
         self.root = self
+        self.around: Scope | None = None
+        """For a savepoint: the unit in which it was set."""
+        self.hooks: list[Hook] = []
         self.holding: Holding | None = None
         self.savepoint: Any = None
         self.state = State.NEW
@@ -71,6 +77,11 @@ class Scope:
     def outcome(self) -> Outcome | None:
         """How it ended; None while it is open. A joined unit shares the outcome of the unit it joined."""
         return _OUTCOMES.get(self.root.state)
+
+    @property
+    def outermost(self) -> bool:
+        """It opened the session, and its end is the unit's end."""
+        return self.root is self and self.savepoint is None and self.outcome is not None
 
     @property
     def decides(self) -> bool:
@@ -106,6 +117,7 @@ def enter_steps(scope: Scope, *, time_left: float | None = None) -> Steps[Holdin
             scope.holding = around.holding
         case propagation.Nest():
             assert around is not None
+            scope.around = around
             scope.holding = around.holding
             assert scope.holding is not None
             scope.savepoint = yield Savepoint(scope.holding)
@@ -233,16 +245,31 @@ def _leave_savepoint(scope: Scope, error: BaseException | None) -> Steps[None]:
         except BaseException:
             scope.state = change(scope.state, State.ROLLING_BACK)
             yield Restore(scope.savepoint)
-            scope.state = change(scope.state, State.ROLLED_BACK)
+            _undone(scope)
             raise
         scope.state = State.COMMITTED  # into the unit around it, which decides
+        _hand_over_hooks(scope)
         return
     scope.state = change(scope.state, State.ROLLING_BACK)
     yield Restore(scope.savepoint)
-    scope.state = change(scope.state, State.ROLLED_BACK)
+    _undone(scope)
     if error is None:
         assert scope.doom is not None
         raise _rolled_back(scope) from scope.doom
+
+
+def _undone(scope: Scope) -> None:
+    """The savepoint's work is gone; its hooks are told so with those of the unit around it."""
+    scope.state = change(scope.state, State.ROLLED_BACK)
+    for hook in scope.hooks:
+        hook.undone = True
+    _hand_over_hooks(scope)
+
+
+def _hand_over_hooks(scope: Scope) -> None:
+    assert scope.around is not None
+    scope.around.hooks += scope.hooks
+    scope.hooks = []
 
 
 def _rolled_back(scope: Scope) -> UnitRolledBack:

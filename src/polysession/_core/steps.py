@@ -16,7 +16,20 @@ import msgspec
 
 from ..failures import Phase
 
-__all__ = ["Body", "Classify", "Close", "Commit", "Draw", "Flush", "Holding", "Open", "Pause", "Release", "Restore"]
+__all__ = [
+    "Body",
+    "Call",
+    "Classify",
+    "Close",
+    "Commit",
+    "Draw",
+    "Flush",
+    "Holding",
+    "Open",
+    "Pause",
+    "Release",
+    "Restore",
+]
 __all__ += ["Rollback", "Savepoint", "Step", "Steps"]
 
 T = TypeVar("T")
@@ -89,6 +102,13 @@ class Classify(msgspec.Struct, frozen=True):
     holding: Holding = None
 
 
+class Call(msgspec.Struct, frozen=True):
+    """Call a hook and wait for it if it is a coroutine. Shielded; what a robust one raises is logged."""
+
+    hook: Any
+    args: tuple[Any, ...]
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Let time pass, in seconds. A cancellation ends it."""
 
@@ -101,5 +121,5 @@ class Draw(msgspec.Struct, frozen=True):
     deadline_at: float | None
 
 
-Step = Open | Flush | Commit | Rollback | Close | Savepoint | Release | Restore | Body | Classify | Pause | Draw
+Step = Open | Flush | Commit | Rollback | Close | Savepoint | Release | Restore | Body | Call | Classify | Pause | Draw
 Steps = Generator[Step, Any, T]

@@ -7,20 +7,23 @@ and used from everywhere.
 from __future__ import annotations
 
 import contextvars
+import inspect
+import logging
 import random
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import config, dialects
+from .._core.hooks import Hook, Moment
 from .._core.scope import Scope, find_open
-from .._core.steps import Classify, Draw
+from .._core.steps import Call, Classify, Draw
 from ..errors import (
     AtomicUnavailable,
     ConfigError,
@@ -41,7 +44,9 @@ from .engines import FREE, REPEAT, AnyEngine, EngineRoom, begin_sqlite
 from .holding import Holding, Models
 from .signs import classify
 
-__all__ = ["Attempts", "Door"]
+__all__ = ["Attempts", "Door", "log_failed_hook"]
+
+_log = logging.getLogger("polysession")
 
 
 class Door:
@@ -381,6 +386,87 @@ class Door:
             )
         return self._engines
 
+    # -- hooks
+
+    def on_commit(
+        self,
+        call: Callable[..., Any],
+        *args: Any,
+        database: str | None = None,
+        robust: bool = False,
+        outside: Literal["error", "run"] = "error",
+    ) -> None:
+        """Call `call(*args)` after the outermost commit of the unit that is open here; dropped if it rolls back.
+
+        Hooks run in the order in which they were registered, when the session is closed and its connection is back.
+        What is registered behind a savepoint that is rolled back counts as rolled back. The call is made at most
+        once: a process that dies after COMMIT makes none. It may be a coroutine function at the asynchronous door.
+
+        All hooks run even if one raises; what they raise leaves the unit, which has committed all the same. That of a
+        `robust` one is logged instead. Outside of a unit this raises `NoUnit`, or calls at once with `outside="run"`.
+        """
+        self._hook(Moment.COMMIT, call, args, database, robust, outside)
+
+    def on_rollback(
+        self, call: Callable[..., Any], *args: Any, database: str | None = None, robust: bool = False
+    ) -> None:
+        """Call `call(*args)` when the work of the unit that is open here has been rolled back; as `on_commit`.
+
+        For a unit that is repeated, only the last attempt counts.
+        """
+        self._hook(Moment.ROLLBACK, call, args, database, robust, "error")
+
+    def on_outcome(
+        self, call: Callable[..., Any], *args: Any, database: str | None = None, robust: bool = False
+    ) -> None:
+        """Call `call(outcome, *args)` when the unit that is open here has ended, however it ended; as `on_commit`.
+
+        `outcome` is an `Outcome`: it may be `UNKNOWN`, of which neither of the other hooks is told.
+        """
+        self._hook(Moment.OUTCOME, call, args, database, robust, "error")
+
+    def _hook(
+        self,
+        moment: Moment,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        database: str | None,
+        robust: bool,
+        outside: str,
+    ) -> None:
+        waits = inspect.iscoroutinefunction(call)
+        if waits and not self.asynchronous:
+            raise RequestRefused(
+                f"{moment.value}() was given the coroutine function {call.__qualname__!r} at the synchronous door",
+                why="nothing there could await it",
+                do=("give it an ordinary function", "use AsyncSessions"),
+            )
+        names = tuple(self._topology.databases) if database is None else self._topology.resolve((database,))
+        scope = find_open(self._current.get(), names, _owner_key())
+        if scope is not None:
+            scope.hooks.append(Hook(moment, call, args, robust=robust))
+            return
+        if outside == "run" and not waits:
+            call(*args)
+            return
+        raise NoUnit(
+            f"{moment.value}() was called outside of a unit of work",
+            why=f"no unit is open at {places.caller()}, so there is nothing to wait for",
+            do=(
+                "call it inside of the unit's block",
+                "await the coroutine function yourself" if waits else "say outside='run' to call it at once",
+            ),
+            database=database or "",
+        )
+
+    def _perform_call(self, step: Call) -> Any:
+        try:
+            return step.hook.call(*step.args)
+        except Exception:
+            if step.hook.robust:
+                log_failed_hook(step.hook)
+            raise
+
     # -- repetition
 
     def _failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
@@ -390,12 +476,19 @@ class Door:
 _FREE_OPTIONS = UnitOptions(databases=())
 
 
+def log_failed_hook(hook: Hook) -> None:
+    """Say that a robust hook failed; to be called while its error is handled."""
+    _log.exception("%r failed; the unit has ended all the same", hook)
+
+
 class Attempts:
     """What the shell does around each attempt of a repeatable unit."""
 
-    __slots__ = ("_door", "_name", "_options", "_origin")
+    __slots__ = ("_door", "_name", "_options", "_origin", "outcome")
 
     def __init__(self, door: Door, options: UnitOptions, name: str, origin: Origin) -> None:
+        self.outcome: Outcome | None = None
+        """How the last attempt ended; None if it joined another unit or none was made."""
         self._door = door
         self._options = options
         self._name = name
@@ -412,6 +505,7 @@ class Attempts:
     def ended(self, scope: Scope) -> None:
         """Undo `opened` and note the end."""
         self._door._left(scope)
+        self.outcome = scope.outcome if scope.decides else None
 
     def failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
         """Tell the observers."""

@@ -20,8 +20,9 @@ from .plan import Plan, refuse
 from .report import Report
 from .servers import Place, postgres_server, sqlite_files
 from .size import DEFAULT_SCALE
+from .stage import Outcome, Watcher
 from .witness import Witness
-from .workload import Outcome, Watcher, run_async, run_threads
+from .workload import run_async, run_threads
 
 __all__ = ["demo"]
 

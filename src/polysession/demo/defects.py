@@ -13,8 +13,9 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from .inputs import PaymentInputs
+from .results import PaymentResult
 from .schema import Schema
-from .transactions import PaymentResult, payment
+from .transactions import payment
 
 __all__ = ["VARIABLE", "Defect", "ForgetfulPayments"]
 

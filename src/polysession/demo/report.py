@@ -8,8 +8,8 @@ from typing import Any
 
 from .conditions import CONDITIONS, ConditionResult
 from .plan import Plan
+from .stage import Outcome
 from .tally import Figures, total
-from .workload import Outcome
 
 __all__ = ["Report"]
 

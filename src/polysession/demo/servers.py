@@ -177,10 +177,7 @@ class _Server:
         """As which user the server runs."""
         if os.geteuid() != 0:
             return
-        if (
-            shutil.which("unshare")
-            and not subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode
-        ):
+        if _can_unshare():
             self.prefix = _UNSHARE
         else:
             shutil.chown(self.folder, "nobody")
@@ -223,6 +220,14 @@ class _Server:
             why=f"{what}: {tail}",
             do=("run as an ordinary user, not as root", "use --engine sqlite", "use --config with your own databases"),
         )
+
+
+def _can_unshare() -> bool:
+    """Whether this system lets us make a user namespace; containers often do not."""
+    if shutil.which(_UNSHARE[0]) is None:
+        return False
+    tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False)  # noqa: S603  constant words
+    return tried.returncode == 0
 
 
 def _find_postgres() -> Path:

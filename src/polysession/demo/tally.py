@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Final
 
 from .inputs import Kind
-from .transactions import DeliveryResult, NewOrderResult, PaymentResult, Result
+from .results import DeliveryResult, NewOrderResult, PaymentResult, Result
 
 __all__ = ["Figures", "Snapshot", "Tally", "Times", "total"]
 

@@ -14,7 +14,6 @@ Source: TPC-C revision 5.11, clauses 2.4 to 2.8.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,17 +29,19 @@ from .inputs import (
     PaymentInputs,
     StockLevelInputs,
 )
+from .results import (
+    DeliveryResult,
+    NewOrderResult,
+    OrderStatusResult,
+    PaymentResult,
+    Result,
+    RolledBackByDesign,
+    StockLevelResult,
+)
 from .schema import Customer, Schema, Stock
 from .size import DISTRICTS
 
 __all__ = [
-    "DeliveryResult",
-    "NewOrderResult",
-    "OrderStatusResult",
-    "PaymentResult",
-    "Result",
-    "RolledBackByDesign",
-    "StockLevelResult",
     "delivery",
     "new_order",
     "order_status",
@@ -52,54 +53,6 @@ __all__ = [
 _LOCKED: Final = {"key_share": True}
 _UNSYNCED: Final = {"synchronize_session": False}
 """No object of the changed rows is in the session, so there is nothing to bring up to date."""
-
-
-class RolledBackByDesign(Exception):
-    """The order named an item that does not exist: the whole unit is to be rolled back (clause 2.4.1.4)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewOrderResult:
-    """The order's number, and its total in cents after discount and taxes."""
-
-    o_id: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentResult:
-    """Who paid, and the new balance in cents."""
-
-    c_id: int
-    balance: int
-
-
-@dataclass(frozen=True, slots=True)
-class OrderStatusResult:
-    """The customer's balance in cents, and the number, carrier and items of the last order."""
-
-    c_id: int
-    balance: int
-    o_id: int
-    carrier_id: int | None
-    items: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryResult:
-    """The order delivered in each district; districts without a waiting order are left out."""
-
-    delivered: dict[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class StockLevelResult:
-    """How many different items of the last 20 orders are short."""
-
-    low: int
-
-
-Result = NewOrderResult | PaymentResult | OrderStatusResult | DeliveryResult | StockLevelResult
 
 
 def perform(session: Session, schema: Schema, inputs: Inputs) -> Result:

@@ -1,232 +1,26 @@
-"""Many terminals at once through the public doors: fill, run, check, remove. Written once for threads and tasks.
+"""Many terminals at once through the public doors: fill, run, check, remove; with threads or with tasks.
 
-`run_threads` and `run_async` differ in their verbs only. What a terminal does next, what is counted and what an error
-means is decided by `Stage` and `Turn`, which wait for nothing. An error of a terminal is counted and shown and the
-terminal goes on; after fifty the run ends early.
+`run_threads` and `run_async` differ in their verbs only; everything else is in `stage`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from random import Random
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
-
-from ..options import Isolation
 from ..sessions import Sessions
 from ..sessions_async import AsyncSessions
-from .conditions import ConditionResult, check
-from .defects import ForgetfulPayments
-from .inputs import Constants, Inputs, Kind, PaymentInputs, Terminal
 from .plan import Plan
-from .populate import fill_items, fill_warehouse
-from .schema import make_schema
-from .tally import Snapshot, Tally
-from .transactions import Result, RolledBackByDesign, perform
+from .stage import Outcome, Stage, Turn, Watcher
 
-__all__ = ["Outcome", "Stage", "Watcher", "run_async", "run_threads"]
+__all__ = ["RETRY", "run_async", "run_threads"]
 
 RETRY: Final = 20
 """Attempts of a unit that writes: with 64 terminals on 6 warehouses, eight were not enough for one in a hundred."""
 _TICK: Final = 0.25
 """Seconds between two reports of progress."""
-_ENOUGH_FAILURES: Final = 50
-_READS: Final = frozenset({Kind.ORDER_STATUS, Kind.STOCK_LEVEL})
-
-Step = Callable[[Session], None]
-
-
-class Watcher(Protocol):
-    """Is told how the run goes on, always by the thread that started it."""
-
-    def phase(self, text: str) -> None:
-        """Something else begins now."""
-
-    def tick(self, snapshot: Snapshot, units: int) -> None:
-        """The terminals are at work; so many units of work are open just now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a run did and what was found afterwards."""
-
-    rows: dict[str, int]
-    """Rows inserted at first, by table."""
-    load_seconds: float
-    snapshot: Snapshot
-    conditions: dict[str, list[ConditionResult]]
-    """By database."""
-    found: dict[str, int]
-    """Orders, payments and deliveries in the tables that were not there at first."""
-
-
-class Stage:
-    """One run: the tables, the terminals, the tally. The methods that take a session are steps of units of work."""
-
-    def __init__(self, plan: Plan, watcher: Watcher) -> None:
-        self.plan = plan
-        self.watcher = watcher
-        self.size = plan.size
-        self.schema = make_schema(plan.prefix)
-        self.tally = Tally()
-        self.rows: dict[str, int] = {}
-        self.load_seconds = 0.0
-        self.conditions: dict[str, list[ConditionResult]] = {}
-        self.found = dict.fromkeys(("orders", "payments", "deliveries"), 0)
-        self.hot_isolation: dict[str, Isolation | None] = {}
-        """By database, the level of payments.
-
-        All payments of a warehouse change the same row. At the level of repeatable units, all but one of those that
-        meet there fail and are repeated; at READ COMMITTED they wait for each other. Payments lock what they change,
-        so that is as safe (see `transactions`). The other units meet less often and rely on repetition.
-        """
-        self._constants = Constants.draw(Random(f"{plan.seed}/constants"), self.size)
-        self._payment = ForgetfulPayments() if plan.defect is not None else None
-        self._ended = threading.Event()
-        self._deadline = float("inf")
-
-    def loading(self, database: str) -> Iterator[Step]:
-        """The steps that make and fill the tables of one database; a unit of work for each."""
-        started = time.monotonic()
-        yield partial(self._create, database)
-        yield self._fill_items
-        for w_id in self.plan.warehouses_of(database):
-            yield partial(self._fill_warehouse, w_id)
-        self.load_seconds += time.monotonic() - started
-
-    def start(self) -> None:
-        """The terminals start now."""
-        self.tally.start()
-        if self.plan.transactions is None:
-            self._deadline = time.monotonic() + self.plan.seconds
-
-    def end(self) -> None:
-        """Every terminal ends after the unit of work that it is in."""
-        self._ended.set()
-
-    def draws(self, number: int) -> Iterator[Inputs]:
-        """What terminal `number` does, until the end."""
-        plan = self.plan
-        w_id, d_id = plan.home_of(number)
-        terminal = Terminal(
-            Random(f"{plan.seed}/terminal/{number}"),
-            self._constants,
-            self.size,
-            w_id=w_id,
-            d_id=d_id,
-            remote=plan.warehouses_of(plan.database_of(w_id)),
-        )
-        left = plan.share_of(number)
-        while left != 0 and not self._ended.is_set() and time.monotonic() < self._deadline:
-            yield terminal.draw()
-            left = None if left is None else left - 1
-
-    def tick(self, units: int) -> None:
-        """Tell the watcher; end early if too much fails."""
-        snapshot = self.tally.snapshot()
-        self.watcher.tick(snapshot, units)
-        if snapshot.failures >= _ENOUGH_FAILURES:
-            self.end()
-
-    def perform(self, session: Session, inputs: Inputs) -> Result:
-        """One attempt of one transaction."""
-        if self._payment is not None and isinstance(inputs, PaymentInputs):
-            return self._payment(session, self.schema, inputs)
-        return perform(session, self.schema, inputs)
-
-    def examine(self, database: str, session: Session) -> None:
-        """Check the twelve conditions, and count what the terminals have added."""
-        self.conditions[database] = check(session, self.schema, self.size)
-        schema, warehouses = self.schema, len(self.plan.warehouses_of(database))
-        at_first = warehouses * 10 * self.size.customers
-        self.found["orders"] += session.scalars(select(func.count()).select_from(schema.order)).one() - at_first
-        self.found["payments"] += session.scalars(select(func.count()).select_from(schema.history)).one() - at_first
-        self.found["deliveries"] += int(session.scalars(select(func.sum(schema.customer.c_delivery_cnt))).one())
-
-    def drop(self, session: Session) -> None:
-        """Remove the tables."""
-        self.schema.metadata.drop_all(session.connection())
-
-    def outcome(self) -> Outcome:
-        """All of it."""
-        return Outcome(
-            rows=dict(self.rows),
-            load_seconds=self.load_seconds,
-            snapshot=self.tally.snapshot(),
-            conditions=self.conditions,
-            found=dict(self.found),
-        )
-
-    def _create(self, database: str, session: Session) -> None:
-        # SQLite has one writer at a time and one isolation level.
-        one_writer = session.connection().dialect.name == "sqlite"
-        self.hot_isolation[database] = None if one_writer else Isolation.READ_COMMITTED
-        # Tables of this prefix are ours: an earlier run may have kept them.
-        self.drop(session)
-        self.schema.metadata.create_all(session.connection())
-
-    def _fill_items(self, session: Session) -> None:
-        self._count(fill_items(session, self.schema, self.size, seed=self.plan.seed))
-
-    def _fill_warehouse(self, w_id: int, session: Session) -> None:
-        now, seed = datetime.now(UTC), self.plan.seed
-        self._count(fill_warehouse(session, self.schema, self.size, self._constants, w_id=w_id, seed=seed, now=now))
-
-    def _count(self, rows: dict[str, int]) -> None:
-        for table, count in rows.items():
-            self.rows[table] = self.rows.get(table, 0) + count
-
-
-class Turn:
-    """One transaction of one terminal, from its inputs to the tally. Used as `with`, it swallows and counts errors."""
-
-    def __init__(self, stage: Stage, inputs: Inputs) -> None:
-        self.kind = inputs.kind
-        self.database = stage.plan.database_of(inputs.w_id)
-        self.reads = inputs.kind in _READS
-        self.isolation = stage.hot_isolation[self.database] if inputs.kind is Kind.PAYMENT else None
-        self._stage = stage
-        self._inputs = inputs
-        self._attempts = 0
-        self._result: Result | None = None
-        self._started = time.perf_counter()
-
-    def attempt(self, session: Session) -> None:
-        """Run the transaction in the session of a unit of work."""
-        self._attempts += 1
-        self._result = self._stage.perform(session, self._inputs)
-
-    async def attempt_async(self, session: AsyncSession) -> None:
-        """The same code in an asynchronous session."""
-        await session.run_sync(self.attempt)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
-    ) -> bool:
-        tally, attempts = self._stage.tally, self._attempts
-        if error is None:
-            seconds = time.perf_counter() - self._started
-            tally.committed(self.kind, self.database, self._result, attempts=attempts, seconds=seconds)
-        elif isinstance(error, RolledBackByDesign):
-            tally.rolled_back(self.kind, attempts=attempts)
-        elif isinstance(error, Exception):
-            tally.failed(self.kind, "".join(traceback.format_exception(error)), attempts=attempts)
-        return isinstance(error, Exception)
 
 
 def run_threads(plan: Plan, sessions: Sessions, watcher: Watcher) -> Outcome:

@@ -47,6 +47,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     own level, which may lose updates in silence."""
     plain_reads: frozenset[Isolation]
     """The levels at which each statement has its own snapshot, so that a read unit needs no transaction."""
+    errors_abort: bool
+    """After any error the server refuses every further statement of the transaction and answers COMMIT with a rollback
+    that no driver reports as an error; only a return to an earlier savepoint mends it. False: a unit that swallows an
+    error may go on, unless `Failure.transaction_lost`."""
     transactional_ddl: bool
     """CREATE, ALTER and DROP belong to the transaction; False: each commits what came before it."""
     two_phase: bool

@@ -27,6 +27,7 @@ _INNODB = Capabilities(
     default_isolation=Isolation.REPEATABLE_READ,
     repeatable_isolation=None,
     plain_reads=frozenset({Isolation.READ_UNCOMMITTED, Isolation.READ_COMMITTED}),
+    errors_abort=False,
     transactional_ddl=False,
     two_phase=True,
     concurrent_writers=True,
@@ -126,7 +127,12 @@ class MariaDB(MySQL):
 
     def lost_update_guard(self, version: tuple[int, ...]) -> Setting | None:
         """innodb_snapshot_isolation: at REPEATABLE READ a write to a row that changed since the snapshot is error 1020
-        instead of a lost update. Measured on 10.11.19. None where the server does not know it."""
+        instead of a lost update. None where the server does not know it.
+
+        Measured on 10.11.19, 8 threads, 4 rows, read-modify-write with repetition: no update lost in 6,000 transfers,
+        and many in 480 without it. Not a proof: anomalies that remain are reported (Percona, "MariaDB's Snapshot
+        Isolation", 2026; MDEV-38977 for Galera). SERIALIZABLE, FOR UPDATE or a version column stays the strict way.
+        """
         major, minor, release = (*version, 0, 0, 0)[:3]
         if (major, minor) < (11, 5) and release < _SNAPSHOT_ISOLATION_SINCE.get((major, minor), math.inf):
             return None

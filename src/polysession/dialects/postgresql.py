@@ -39,6 +39,7 @@ class PostgreSQL(Dialect):
         default_isolation=Isolation.READ_COMMITTED,
         repeatable_isolation=Isolation.REPEATABLE_READ,
         plain_reads=frozenset({Isolation.READ_UNCOMMITTED, Isolation.READ_COMMITTED}),
+        errors_abort=True,
         transactional_ddl=True,
         two_phase=True,
         concurrent_writers=True,

@@ -83,9 +83,11 @@ class ErrorRow(msgspec.Struct, frozen=True):
         return (self.code, self.says, self.raised, self.closed, self.access, self.replica_wait)
 
     @property
-    def conditions(self) -> int:
-        """How many conditions beside the code must hold; of the rows that hold, the one with the most wins."""
-        return sum((bool(self.says), bool(self.raised), self.closed is not None, bool(self.access), self.replica_wait))
+    def precision(self) -> tuple[int, int]:
+        """How closely it describes an error: by the driver's own words and classes first, by circumstances second. Of
+        the rows that hold, the most precise one wins."""
+        words = bool(self.says) + bool(self.raised)
+        return words, (self.closed is not None) + (self.access is not None) + self.replica_wait
 
     def holds(self, signs: ErrorSigns, message: str) -> bool:
         """Whether all conditions beside the code hold; `message` is the message in lower case."""
@@ -147,7 +149,7 @@ class ErrorTable:
             keys.add(row.key)
             self._by_code.setdefault(row.code, []).append(row)
         for bucket in self._by_code.values():
-            bucket.sort(key=lambda row: -row.conditions)
+            bucket.sort(key=lambda row: row.precision, reverse=True)
 
     def find(self, signs: ErrorSigns, codes: Sequence[str]) -> ErrorRow:
         """The row for an error with these codes, the most specific code first. There is always one."""

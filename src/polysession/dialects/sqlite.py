@@ -32,6 +32,7 @@ class SQLite(Dialect):
         default_isolation=Isolation.SERIALIZABLE,
         repeatable_isolation=Isolation.SERIALIZABLE,
         plain_reads=frozenset(),
+        errors_abort=False,
         transactional_ddl=True,
         two_phase=False,
         concurrent_writers=False,

@@ -61,7 +61,7 @@ POSTGRESQL = [
         _pg(None, "connection failed: FATAL:  the database system is starting up"),
         NOTHING, Kind.NOT_READY, True, True, False,
     ),
-    (_pg(None, 'connection failed: FATAL:  database "x" does not exist'), NOTHING, Kind.PROGRAMMING, False, True, False),
+    (_pg(None, 'FATAL:  database "x" does not exist'), NOTHING, Kind.PROGRAMMING, False, True, False),
     (_pg(None, 'FATAL:  password authentication failed for user "x"'), NOTHING, Kind.AUTH, False, True, False),
     (_pg(None, "failed to resolve host 'x': [Errno -2]"), NOTHING, Kind.CONNECT_FAILED, True, True, False),
     (
@@ -84,7 +84,7 @@ POSTGRESQL = [
         _pg(None, "[Errno 111] Connect call failed", "ConnectionRefusedError", "ConnectionError", "OSError"),
         NOTHING, Kind.CONNECT_FAILED, True, True, False,
     ),
-    (_pg(None, "", "ConnectionResetError", "ConnectionError", "OSError"), BODY, Kind.CONNECTION_LOST, True, True, False),
+    (_pg(None, "", "ConnectionResetError", "OSError"), BODY, Kind.CONNECTION_LOST, True, True, False),
     (_pg(None, "got result for unknown protocol state", "ProtocolError", "InternalClientError"),
      BODY, Kind.OTHER, False, True, False),
 ]  # fmt: skip

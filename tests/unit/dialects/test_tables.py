@@ -100,7 +100,7 @@ def test_every_kind_is_used() -> None:
 
 def test_the_last_row_holds_for_everything() -> None:
     """An error without a single sign is an error, and nothing is assumed of it."""
-    assert COMMON[-1].conditions == 0
+    assert COMMON[-1].precision == (0, 0)
     failure = of("postgresql").classify(ErrorSigns(), Phase.COMMIT_SENT)
     assert (failure.kind, failure.certainly_not_committed, failure.transient) == (Kind.OTHER, False, False)
 

@@ -37,12 +37,19 @@ def test_a_proxys_causal_read_is_not_a_write(errno: int) -> None:
         assert MARIADB.classify(signs, Phase.BODY).kind is Kind.REPLICA_BEHIND
 
 
-@pytest.mark.parametrize("sqlstate", ["01000", "57P01"])
-def test_a_cancelled_wait_for_the_standby_has_committed(sqlstate: str) -> None:
+@pytest.mark.parametrize(
+    ("sqlstate", "message"),
+    [
+        ("01000", "canceling wait for synchronous replication due to user request"),
+        ("57P01", "canceling the wait for synchronous replication and terminating connection"),
+    ],
+)
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_cancelled_wait_for_the_standby_has_committed(sqlstate: str, message: str, closed: bool) -> None:
     """A cancelled wait for synchronous replication comes after the commit: never "rolled back", never repeated."""
-    message = "canceling the wait for synchronous replication and terminating connection due to administrator command"
-    signs = ErrorSigns(sqlstate=sqlstate, message=message.replace("the wait", "wait"), connection_closed=True)
-    failure = POSTGRESQL.classify(signs, Phase.COMMIT_SENT)
+    failure = POSTGRESQL.classify(
+        ErrorSigns(sqlstate=sqlstate, message=message, connection_closed=closed), Phase.COMMIT_SENT
+    )
     assert failure.kind is Kind.UNREPLICATED
     assert not failure.certainly_not_committed
     assert not failure.transient
@@ -188,6 +195,13 @@ def test_a_full_pooler_is_not_a_protocol_violation(message: str) -> None:
     for sqlstate in ("08P01", None):
         failure = POSTGRESQL.classify(ErrorSigns(sqlstate=sqlstate, message=message), Phase.NOTHING_SENT)
         assert (failure.kind, failure.transient) == (Kind.TOO_MANY, True)
+
+
+def test_a_poolers_error_at_commit_is_ambiguous() -> None:
+    """pgbouncer says 08P01 also when it lost the server in the middle of COMMIT: the outcome is open."""
+    for closed in (False, True):
+        signs = ErrorSigns(sqlstate="08P01", message="server conn crashed?", connection_closed=closed)
+        assert POSTGRESQL.at_commit(signs) is AtCommit.UNKNOWN
 
 
 def test_a_commit_that_meets_a_reader_is_still_open() -> None:
