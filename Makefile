@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format prove matrix bench engines venv lock clean
+.PHONY: help demo test quick coverage lint format prove matrix bench engines venv lock clean
 
 ifndef PYTHON
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -36,6 +36,9 @@ test: venv engines ## every test on every engine that is here or can be unpacked
 
 quick: venv ## the tests that need no server
 	$(RUN) pytest -n $(WORKERS) -m "$(SERVERLESS)" $(ARGS)
+
+coverage: venv engines ## which lines and branches of the package the tests reach
+	$(RUN) pytest -n $(WORKERS) --cov --cov-report=term:skip-covered $(ARGS)
 
 lint: venv ## style, types, completeness of the public types, direction of imports
 	$(RUN) ruff check

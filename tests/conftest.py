@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
     """Spread tests our way unless another `--dist` was asked for."""
-    from tests.engines.distribution import OneCluster  # noqa: PLC0415 - this hook runs only where xdist is
+    from tests.engines.distribution import OneCluster  # imported here: this hook runs only where xdist is
 
     return OneCluster(config, log) if config.getvalue("dist") == "load" else None
 

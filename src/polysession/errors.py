@@ -23,6 +23,7 @@ The tree:
     │   └── UnitOwnsCommit                 commit(), rollback() or close() inside a unit
     ├── ReadOnlyUnit (PermissionError)     a write in a read unit
     ├── CheckoutTimeout (TimeoutError)     no connection in time
+    ├── DeadlineExceeded (TimeoutError)    the unit took longer than it may
     ├── UnitFailed (RuntimeError)
     │   ├── UnitRolledBack                 a joined unit failed and its error was swallowed
     │   ├── PartialCommit                  several databases, some committed and some not
@@ -40,6 +41,7 @@ __all__ = [
     "CheckoutTimeout",
     "CommitUnknown",
     "ConfigError",
+    "DeadlineExceeded",
     "DoorClosed",
     "JoinRefused",
     "MissingExtra",
@@ -204,6 +206,12 @@ class CheckoutTimeout(PolysessionError, TimeoutError):
     """No connection could be had in time; the text lists who holds them."""
 
     code = "checkout-timeout"
+
+
+class DeadlineExceeded(PolysessionError, TimeoutError):
+    """A unit of work took longer than its deadline and was rolled back; the text says where the time went."""
+
+    code = "deadline-exceeded"
 
 
 class UnitFailed(PolysessionError, RuntimeError):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final, overload
 
@@ -99,6 +100,7 @@ class Sessions(Door):
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
         atomic: bool = True,
     ) -> Unit[Session]:
         """A unit of work: `with sessions.begin("orders") as session`.
@@ -106,12 +108,14 @@ class Sessions(Door):
         At the end of the block it commits, or rolls back if an exception leaves the block; the session is closed in
         every case. Inside an open unit over the same database it joins that unit (`propagation`). `name` is how the
         unit is called in reports; by default the function that opens it. `isolation` is a level of the SQL standard;
-        by default the server's own.
+        by default the server's own. `deadline` (seconds, or a `timedelta`) bounds the whole unit up to COMMIT: waiting
+        for a connection, every statement, and what is done in between; a unit that overruns it is rolled back and
+        ends in `DeadlineExceeded`.
 
         The exception that leaves the block is the body's own; or, when the end fails, the database's, `UnitRolledBack`,
         `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase` and `RequestRefused` before any SQL.
         """
-        extra = extra_options(propagation, isolation)
+        extra = extra_options(propagation, isolation, deadline)
         if not atomic:
             extra["atomic"] = False
         return Unit(self, self._options(Access.WRITE, databases, extra), name, caller())
@@ -122,6 +126,7 @@ class Sessions(Door):
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
         snapshot: bool = False,
         role: Role | Literal["primary", "replica"] = Role.PRIMARY,
     ) -> Unit[Session]:
@@ -131,7 +136,7 @@ class Sessions(Door):
         makes all of them see one moment. Writes are refused: by the unit (`ReadOnlyUnit`) and by the server. With
         `role="replica"` it is served by a replica, which may lag.
         """
-        extra = extra_options(propagation, isolation)
+        extra = extra_options(propagation, isolation, deadline)
         if snapshot:
             extra["snapshot"] = True
         if role is not Role.PRIMARY:
@@ -142,20 +147,22 @@ class Sessions(Door):
         self,
         work: Callable[[Session], T],
         *databases: str,
-        retry: int | Backoff = 5,
+        retry: int | Backoff = 10,
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
     ) -> T:
         """Run `work(session)` as a unit of work and answer what it returns; repeat the whole unit if that is safe.
 
         `retry` bounds the attempts (1: never repeat), or is a `Backoff`. Each attempt has a new session. Only a unit
         whose outcome is known to be "not committed" is repeated, and only after an error that may vanish: `work` must
         do nothing outside of the session that may not be done twice. Unless `isolation` says otherwise the level is
-        one at which lost updates raise an error (REPEATABLE READ on PostgreSQL).
+        one at which lost updates raise an error (REPEATABLE READ on PostgreSQL). `deadline` bounds all attempts and the
+        waits between them together.
         """
         policy = Backoff.of(retry)
-        extra = extra_options(propagation, isolation)
+        extra = extra_options(propagation, isolation, deadline)
         extra["repeatable"] = True
         options = self._options(Access.WRITE, databases, extra)
         attempts = Attempts(self, options, name or called(work), caller())
@@ -164,19 +171,21 @@ class Sessions(Door):
             return work(step.session) if type(step) is Body else self._perform(step)
 
         try:
-            return cast("T", drive(attempt_steps(attempts, policy, deadline_at=None), perform))
+            return cast("T", drive(attempt_steps(attempts, policy, deadline_at=attempts.deadline_at), perform))
         except BaseException as error:
-            if attempts.outcome is not None:
-                mark_outcome(error, attempts.outcome)
-            raise
+            overrun = attempts.overrun(error)
+            if overrun is None:
+                raise
+            raise overrun from error
 
     def unit(
         self,
         *databases: str,
-        retry: int | Backoff = 5,
+        retry: int | Backoff = 10,
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
     ) -> Callable[[Callable[Concatenate[Session, P], T]], Callable[P, T]]:
         """Make a function of `(session, ...)` a unit of work: `@sessions.unit("orders", retry=5)`.
 
@@ -193,6 +202,7 @@ class Sessions(Door):
                     name=name or called(work),
                     propagation=propagation,
                     isolation=isolation,
+                    deadline=deadline,
                 )
 
             return cast("Callable[P, T]", unit)
@@ -278,7 +288,11 @@ class Sessions(Door):
         if leaving is not None:
             mark_outcome(leaving, scope.outcome)
         if scope.hooks:
-            drive(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+            try:
+                drive(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+            except BaseException as failed:
+                mark_outcome(failed, scope.outcome)
+                raise
 
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> Session:
         session = guarded(Session)(bind=engine, close_resets_only=False, **keywords)
@@ -345,7 +359,16 @@ class Unit(AbstractContextManager[S]):
             drive(leave_steps(scope, error), door._perform)
         except BaseException as failed:
             leaving = failed
+            overrun = door._overrun(scope, failed)
+            if overrun is not None:
+                leaving = overrun
+                raise overrun from failed
             raise
+        else:
+            overrun = door._overrun(scope, error)
+            if overrun is not None:
+                leaving = overrun
+                raise overrun from error
         finally:
             door._left(scope)
             if scope.outermost:

@@ -6,8 +6,10 @@ import asyncio
 import functools
 import inspect
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final, overload
 
@@ -94,6 +96,7 @@ class AsyncSessions(Door):
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
         atomic: bool = True,
     ) -> AsyncUnit[AsyncSession]:
         """A unit of work: `async with sessions.begin("orders") as session`.
@@ -101,12 +104,14 @@ class AsyncSessions(Door):
         At the end of the block it commits, or rolls back if an exception leaves the block; the session is closed in
         every case, also when the task is cancelled. Inside an open unit over the same database it joins that unit
         (`propagation`). `name` is how the unit is called in reports; by default the function that opens it.
-        `isolation` is a level of the SQL standard; by default the server's own.
+        `isolation` is a level of the SQL standard; by default the server's own. `deadline` (seconds, or a `timedelta`)
+        bounds the whole unit up to COMMIT: waiting for a connection, every statement, and what is awaited in between;
+        a unit that overruns it is rolled back and ends in `DeadlineExceeded`.
 
         The exception that leaves the block is the body's own; or, when the end fails, the database's, `UnitRolledBack`,
         `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase` and `RequestRefused` before any SQL.
         """
-        extra = extra_options(propagation, isolation)
+        extra = extra_options(propagation, isolation, deadline)
         if not atomic:
             extra["atomic"] = False
         return AsyncUnit(self, self._options(Access.WRITE, databases, extra), name, caller())
@@ -117,6 +122,7 @@ class AsyncSessions(Door):
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
         snapshot: bool = False,
         role: Role | Literal["primary", "replica"] = Role.PRIMARY,
     ) -> AsyncUnit[AsyncSession]:
@@ -126,7 +132,7 @@ class AsyncSessions(Door):
         makes all of them see one moment. Writes are refused: by the unit (`ReadOnlyUnit`) and by the server. With
         `role="replica"` it is served by a replica, which may lag.
         """
-        extra = extra_options(propagation, isolation)
+        extra = extra_options(propagation, isolation, deadline)
         if snapshot:
             extra["snapshot"] = True
         if role is not Role.PRIMARY:
@@ -137,27 +143,30 @@ class AsyncSessions(Door):
         self,
         work: Callable[[AsyncSession], Awaitable[T]],
         *databases: str,
-        retry: int | Backoff = 5,
+        retry: int | Backoff = 10,
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
     ) -> T:
         """Run `await work(session)` as a unit of work and answer what it returns; repeat it whole if that is safe.
 
         `retry` bounds the attempts (1: never repeat), or is a `Backoff`. Each attempt has a new session. Only a unit
         whose outcome is known to be "not committed" is repeated, and only after an error that may vanish: `work` must
         do nothing outside of the session that may not be done twice. Unless `isolation` says otherwise the level is
-        one at which lost updates raise an error (REPEATABLE READ on PostgreSQL).
+        one at which lost updates raise an error (REPEATABLE READ on PostgreSQL). `deadline` bounds all attempts and the
+        waits between them together.
         """
-        return await self._run(work, databases, retry, name or called(work), propagation, isolation, caller())
+        return await self._run(work, databases, retry, name or called(work), propagation, isolation, deadline, caller())
 
     def unit(
         self,
         *databases: str,
-        retry: int | Backoff = 5,
+        retry: int | Backoff = 10,
         name: str | None = None,
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
     ) -> Callable[[Callable[Concatenate[AsyncSession, P], Awaitable[T]]], Callable[P, Awaitable[T]]]:
         """Make a coroutine function of `(session, ...)` a unit of work: `@sessions.unit("orders", retry=5)`.
 
@@ -171,7 +180,7 @@ class AsyncSessions(Door):
                     return work(session, *args, **kwargs)
 
                 label = name or called(work)
-                return await self._run(bound, databases, retry, label, propagation, isolation, caller())
+                return await self._run(bound, databases, retry, label, propagation, isolation, deadline, caller())
 
             return cast("Callable[P, Awaitable[T]]", unit)
 
@@ -185,22 +194,36 @@ class AsyncSessions(Door):
         name: str,
         propagation: Propagation | str,
         isolation: Isolation | str | None,
+        deadline: float | timedelta | None,
         origin: Origin,
     ) -> T:
         policy = Backoff.of(retry)
-        extra = extra_options(propagation, isolation)
+        extra = extra_options(propagation, isolation, deadline)
         extra["repeatable"] = True
         attempts = Attempts(self, self._options(Access.WRITE, databases, extra), name, origin)
 
+        timer = _Timer(attempts.deadline_at)
+
         def perform(step: Any) -> Any:
-            return work(step.session) if type(step) is Body else self._perform(step)
+            kind = type(step)
+            if kind is Body:
+                timer.start()
+                return work(step.session)
+            if kind is Flush:
+                timer.stop()  # what follows is the end of the unit, which is not cut short
+            return self._perform(step)
 
         try:
-            return cast("T", await drive_async(attempt_steps(attempts, policy, deadline_at=None), perform))
+            return cast(
+                "T", await drive_async(attempt_steps(attempts, policy, deadline_at=attempts.deadline_at), perform)
+            )
         except BaseException as error:
-            if attempts.outcome is not None:
-                mark_outcome(error, attempts.outcome)
-            raise
+            overrun = attempts.overrun(error, timed_out=timer.take_back())
+            if overrun is None:
+                raise
+            raise overrun from error
+        finally:
+            timer.stop()
 
     def current(self, database: str | None = None) -> AsyncSession:
         """The session of the unit of work that is open here for `database`.
@@ -297,7 +320,11 @@ class AsyncSessions(Door):
         if leaving is not None:
             mark_outcome(leaving, scope.outcome)
         if scope.hooks:
-            await drive_async(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+            try:
+                await drive_async(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+            except BaseException as failed:
+                mark_outcome(failed, scope.outcome)
+                raise
 
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession:
         session = AsyncSession(
@@ -323,7 +350,7 @@ class AsyncSessions(Door):
 class AsyncUnit(AbstractAsyncContextManager[S]):
     """A unit of work as an asynchronous context manager: opened once, by one task. Made by `begin` and `read`."""
 
-    __slots__ = ("_door", "_name", "_options", "_origin", "_role", "_scope")
+    __slots__ = ("_door", "_name", "_options", "_origin", "_role", "_scope", "_timer")
 
     def __init__(
         self, door: AsyncSessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
@@ -334,6 +361,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         self._origin = origin
         self._role = role
         self._scope: Scope | None = None
+        self._timer = _NO_TIMER
 
     async def __aenter__(self) -> S:
         if self._scope is not None:
@@ -348,6 +376,8 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         try:
             await drive_async(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
+            self._timer = _Timer(scope.deadline_at)
+            self._timer.start()
         except BaseException as error:
             await self._abandon(error)
             raise
@@ -360,11 +390,21 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         assert scope is not None
         door = self._door
         leaving = error
+        timed_out = self._timer.take_back()
         try:
             await drive_async(leave_steps(scope, error), door._perform)
         except BaseException as failed:
             leaving = failed
+            overrun = door._overrun(scope, failed, timed_out=timed_out)
+            if overrun is not None:
+                leaving = overrun
+                raise overrun from failed
             raise
+        else:
+            overrun = door._overrun(scope, error, timed_out=timed_out)
+            if overrun is not None:
+                leaving = overrun
+                raise overrun from error
         finally:
             door._left(scope)
             if scope.outermost:
@@ -395,6 +435,50 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
 
     def __exit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __enter__ has raised
         raise AssertionError
+
+
+class _Timer:
+    """Cancels the task that started it at a moment of `time.monotonic()`; as `asyncio.timeout`, but can be stopped."""
+
+    __slots__ = ("_at", "_cancelling", "_fired", "_handle", "_task")
+
+    def __init__(self, at: float | None) -> None:
+        self._at = at
+        self._handle: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._fired = False
+        self._cancelling = 0
+
+    def start(self) -> None:
+        """Begin to watch; nothing without a deadline."""
+        if self._at is None:
+            return
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        left = max(0.0, self._at - time.monotonic())
+        self._handle = asyncio.get_running_loop().call_later(left, self._fire)
+
+    def stop(self) -> None:
+        """Cancel nothing from here on."""
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def take_back(self) -> bool:
+        """Stop; whether the task was cancelled by this timer and by nobody else, and then it is not any more."""
+        self.stop()
+        if not self._fired or self._task is None:
+            return False
+        self._fired = False
+        return self._task.uncancel() <= self._cancelling
+
+    def _fire(self) -> None:
+        assert self._task is not None
+        self._fired = True
+        self._task.cancel()
+
+
+_NO_TIMER = _Timer(None)
 
 
 class _Maker(async_sessionmaker[S], Generic[S]):

@@ -18,8 +18,9 @@ from pathlib import Path
 import pymysql
 
 from .finders import Binaries, find
+from .folders import copy_folder
 from .mariadb import MariaDB
-from .process import ServerFailed, copy_folder, free_port, wait_until
+from .process import ServerFailed, free_port, wait_until
 from .server import Backend, Server
 
 __all__ = ["Galera"]

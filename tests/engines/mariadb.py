@@ -22,7 +22,8 @@ from typing import Any
 import pymysql
 
 from .finders import Binaries, find
-from .process import Process, base_folder, copy_folder, make_folder, run_tool
+from .folders import base_folder, copy_folder, make_folder
+from .process import Process, run_tool
 from .server import Backend, Server, driver_url
 
 __all__ = ["MariaDB", "quote"]

@@ -20,7 +20,8 @@ import psycopg
 from psycopg import sql
 
 from .finders import Binaries, find
-from .process import Process, base_folder, copy_folder, make_folder, run_tool
+from .folders import base_folder, copy_folder, make_folder
+from .process import Process, run_tool
 from .server import Backend, Server, driver_url
 
 __all__ = ["Postgres"]

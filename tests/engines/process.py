@@ -1,46 +1,29 @@
 """One server process: started on a free loopback port, known to answer, stopped with nothing left.
 
-Also the one place that knows how a server runs when the tests run as root, where its files go, and how to wait.
-It signals only processes that it started and their children. The starting thread must live as long as the server:
-the kernel ends a server when the thread that started it ends (`setpriv --pdeathsig`), so a killed test run leaves
-no server behind. Not safe for use by several threads at once.
+Also the one place that knows how to wait. It signals only processes that it started, and their children. The thread
+that starts a server must live as long as the server: the kernel ends a server when that thread ends (`setpriv
+--pdeathsig`), so that a killed test run leaves none behind. Not safe for use by several threads at once.
 
-Sources: prctl(2) PR_SET_PDEATHSIG; unshare(1); proc(5); flock(2).
+Sources: prctl(2) PR_SET_PDEATHSIG; setpriv(1); proc(5).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-__all__ = [
-    "Process",
-    "ServerFailed",
-    "base_folder",
-    "copy_folder",
-    "free_port",
-    "is_alive",
-    "make_folder",
-    "remove_base_folder",
-    "run_tool",
-    "unprivileged",
-    "wait_until",
-]
+from .folders import runs, unprivileged
+
+__all__ = ["Process", "ServerFailed", "free_port", "is_alive", "run_tool", "wait_until"]
 
 T = TypeVar("T")
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a RAM disk, in folders that tempfile names
-ROOM = 2 * 1024**3
-"""Bytes that must be free there; containers often have 64 MB of it."""
 _BUSY = "Address already in use"
 
 
@@ -77,83 +60,9 @@ def free_port() -> int:
 
 
 @cache
-def base_folder() -> Path:
-    """This process's folder for data and logs, in /dev/shm if that has room; removed by `remove_base_folder`.
-
-    Folders that a killed test run left behind are removed first: theirs is the lock that nobody holds.
-    """
-    roomy = os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free > ROOM
-    parent = SHARED_MEMORY if roomy else Path(tempfile.gettempdir())
-    for lock in parent.glob("polysession-tests-*/lock"):
-        if _unowned(lock):
-            shutil.rmtree(lock.parent, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix="polysession-tests-", dir=parent))
-    folder.chmod(0o711)  # servers that run as another account pass through
-    fcntl.flock(os.open(folder / "lock.new", os.O_CREAT | os.O_WRONLY), fcntl.LOCK_EX)  # held until this process ends
-    (folder / "lock.new").rename(folder / "lock")  # others see it locked or not at all
-    return folder
-
-
-def _unowned(lock: Path) -> bool:
-    try:
-        with lock.open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def remove_base_folder() -> None:
-    """Give back the room that `base_folder` took; a second call does nothing."""
-    if base_folder.cache_info().currsize:
-        shutil.rmtree(base_folder(), ignore_errors=True)
-        base_folder.cache_clear()
-
-
-@cache
-def unprivileged() -> tuple[str, ...]:
-    """The words before a command that make it run without root, as servers insist on; empty for an ordinary user.
-
-    First choice is a user namespace, in which the process sees uid 1000 while its files stay root's. Where that is
-    forbidden, account 65534 is used; then the programs must not lie below a home folder that it cannot enter.
-    """
-    if os.geteuid() != 0:
-        return ()
-    namespace = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
-    if _runs(namespace):
-        return namespace
-    return ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-
-
-@cache
 def _dies_with_us(name: str) -> tuple[str, ...]:
     prefix = ("setpriv", "--pdeathsig", name, "--")
-    return prefix if _runs(prefix) else ()
-
-
-def _runs(prefix: Sequence[str]) -> bool:
-    try:
-        return subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-def make_folder(folder: Path) -> Path:
-    """A new folder that an unprivileged server may write, with its parents."""
-    folder.mkdir(parents=True)
-    _hand_over(folder)
-    return folder
-
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a data folder of a stopped server, links and modes included."""
-    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
-
-
-def _hand_over(path: Path) -> None:
-    """With account 65534 in use, files made by root must become its own."""
-    if any(word.startswith("--reuid") for word in unprivileged()):
-        os.chown(path, 65534, 65534, follow_symlinks=False)
+    return prefix if runs(prefix) else ()
 
 
 def run_tool(command: Sequence[str], *, env: Mapping[str, str], timeout: float = 120.0) -> str:

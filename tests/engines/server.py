@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
-from .process import base_folder, make_folder
+from .folders import base_folder, make_folder
 
 __all__ = ["Backend", "Server", "UnknownDriver", "driver_url"]
 

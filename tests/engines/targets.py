@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import pytest
 
 from .finders import EngineMissing
-from .process import ServerFailed, remove_base_folder
+from .folders import remove_base_folder
+from .process import ServerFailed
 from .server import Backend, Server
 
 __all__ = ["ASYNC_DRIVERS", "MARKS", "SYNC_DRIVERS", "TARGETS", "FreshDatabase", "Servers", "mark_of", "required"]
@@ -113,7 +114,7 @@ class Servers:
 
         A private "pgbouncer" stands in front of the shared PostgreSQL. Skips or fails the test if it is missing.
         """
-        from . import making  # noqa: PLC0415 - here, so that tests without a server load no driver
+        from . import making  # imported here: tests without a server load no driver
 
         mark = mark_of(target)
         try:

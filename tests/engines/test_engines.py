@@ -134,7 +134,7 @@ def test_a_killed_test_run_leaves_no_server(target: str, private_server: Private
     wait_until(lambda: not is_alive(int(pid)), what="the server has ended")
     assert Path(folder).exists()
     subprocess.run(
-        [sys.executable, "-c", "from tests.engines.process import *; base_folder(); remove_base_folder()"],
+        [sys.executable, "-c", "from tests.engines.folders import *; base_folder(); remove_base_folder()"],
         cwd=finders.PROJECT,
         check=True,
     )
@@ -232,16 +232,11 @@ def test_a_word_that_demands_nothing_is_refused(monkeypatch: pytest.MonkeyPatch)
         targets.required()
 
 
-def test_tests_carry_the_mark_of_their_target(request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_tests_carry_the_mark_of_their_target(target: str, request: pytest.FixtureRequest) -> None:
     """`-m "not pg"` leaves out every test that is parametrized with a PostgreSQL."""
-    marked = {
-        str(item.callspec.params["target"]): {mark.name for mark in item.iter_markers()}
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "target" in item.callspec.params
-    }
-    assert marked
-    for target, marks in marked.items():
-        assert targets.mark_of(target) in marks or target == "sqlite"
+    marks = {mark.name for mark in request.node.iter_markers()} & targets.MARKS
+    assert marks == {targets.mark_of(target)} - {"sqlite"}
 
 
 def test_a_folder_named_by_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,50 +36,39 @@ class Runner(Protocol):
 def attempt_steps(runner: Runner, policy: Backoff, *, deadline_at: float | None) -> Steps[Any]:
     """Run the unit until it commits or the policy gives up. Result: what the body returned.
 
-    The last error leaves as it is, with a note that says why it is not repeated.
+    The last error leaves as it is, with a note that says why it is not repeated. Repeated is only what opened a session
+    of its own: a part of another unit is repeated with that one.
     """
     attempt = 0
     while True:
         attempt += 1
         scope = runner.fresh()
         try:
-            yield from enter_steps(scope)
             value = yield from _one_attempt(runner, scope)
         except Exception as error:
-            if scope.holding is None or not scope.decides:
-                raise  # it never began, or it joined another unit and is repeated with that one
-            failure: Failure = yield Classify(error, _phase(scope), scope.options.databases[0])
-            jitter, time_left = yield Draw(deadline_at)
-            again = policy.decide(failure, attempt=attempt, time_left=time_left, jitter=jitter)
-            wait = again.delay if isinstance(again, RetryAfter) else None
-            runner.failed(scope, attempt, failure, wait)
-            if isinstance(again, GiveUp):
-                yield from _told(scope, error)
-                if attempt > 1 or failure.transient:
-                    error.add_note(f"polysession: unit {scope.name!r} is not repeated: {again.reason}")
+            if not scope.whole:
                 raise
-            yield Pause(again.delay)  # the hooks of an attempt that is repeated are forgotten with it
+            wait = yield from _decide(runner, scope, policy, error, attempt, deadline_at)
+            if wait is None:
+                yield from _told(scope, error)
+                raise
         except BaseException as error:
             yield from _told(scope, error)
             raise
         else:
             yield from _told(scope, None)
             return value
-
-
-def _told(scope: Scope, leaving: BaseException | None) -> Steps[None]:
-    """Call the hooks of a unit that is not repeated."""
-    if scope.hooks and scope.outcome is not None:
-        yield from hook_steps(scope.hooks, scope.outcome, leaving)
+        yield Pause(wait)  # the hooks of an attempt that is repeated are forgotten with it
 
 
 def _one_attempt(runner: Runner, scope: Scope) -> Steps[Any]:
-    session = runner.opened(scope)
     try:
         try:
-            value = yield Body(session)
+            yield from enter_steps(scope)
+            value = yield Body(runner.opened(scope))
         except BaseException as error:
-            yield from leave_steps(scope, error)
+            if scope.holding is not None:
+                yield from leave_steps(scope, error)
             raise
         yield from leave_steps(scope, None)
         return value
@@ -87,7 +76,32 @@ def _one_attempt(runner: Runner, scope: Scope) -> Steps[Any]:
         runner.ended(scope)
 
 
-def _phase(scope: Scope) -> Phase:
-    """What the server may have done: only a unit with an unknown or partial outcome can have committed."""
-    uncertain = scope.outcome in (Outcome.UNKNOWN, Outcome.PARTIAL)
-    return Phase.COMMIT_SENT if uncertain else Phase.BODY
+def _decide(
+    runner: Runner, scope: Scope, policy: Backoff, error: Exception, attempt: int, deadline_at: float | None
+) -> Steps[float | None]:
+    """The pause before the next attempt in seconds; None if there is none, and then `error` says why."""
+    if scope.outcome is Outcome.COMMITTED:
+        return None  # the error came after COMMIT: repeating the unit would do its work twice
+    undone = scope.outcome is Outcome.ROLLED_BACK
+    phase = Phase.BODY if undone else Phase.COMMIT_SENT
+    try:
+        failure: Failure = yield Classify(error, phase, scope.options.databases[0], scope.holding)
+    except Exception as unclear:
+        error.add_note(f"polysession: the error could not be classified: {type(unclear).__name__}: {unclear}")
+        return None
+    if undone:
+        jitter, time_left = yield Draw(deadline_at)
+        again = policy.decide(failure, attempt=attempt, time_left=time_left, jitter=jitter)
+    else:
+        again = GiveUp(f"its outcome is {str(scope.outcome)!r}, and repeating it could do the work twice")
+    wait = again.delay if isinstance(again, RetryAfter) else None
+    runner.failed(scope, attempt, failure, wait)
+    if isinstance(again, GiveUp) and (attempt > 1 or failure.transient or not undone):
+        error.add_note(f"polysession: unit {scope.name!r} is not repeated: {again.reason}")
+    return wait
+
+
+def _told(scope: Scope, leaving: BaseException | None) -> Steps[None]:
+    """Call the hooks of a unit that is not repeated."""
+    if scope.hooks and scope.outcome is not None:
+        yield from hook_steps(scope.hooks, scope.outcome, leaving)

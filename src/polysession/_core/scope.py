@@ -2,9 +2,14 @@
 
 The rules that must not change:
 
-- an error before COMMIT was sent is certainly not committed; only an error at COMMIT can be ambiguous;
-- a joined unit never ends the session: its failure dooms the unit around it, which then cannot commit;
-- the session is closed on every path, and the first error is the one that leaves.
+- an error before COMMIT was sent is certainly not committed; only an error at COMMIT can be ambiguous, and it is
+  unless the database's own answer says otherwise;
+- a joined unit never ends the session: its failure dooms the unit around it, which then cannot commit; so does a
+  savepoint that cannot be set or returned to, since nobody knows what is left of the transaction;
+- the session is closed on every path, exactly once;
+- the first error is the one that leaves; only an interrupt (KeyboardInterrupt, cancellation) that comes later takes
+  its place, since a swallowed one would keep a program from ending;
+- as soon as `scope.holding` is set there is something to leave: whoever entered must leave, whatever happens.
 """
 
 from __future__ import annotations
@@ -28,18 +33,22 @@ _OUTCOMES = {
     State.ROLLED_BACK: Outcome.ROLLED_BACK,
     State.UNKNOWN: Outcome.UNKNOWN,
     State.PARTIAL: Outcome.PARTIAL,
+    State.CLOSED: Outcome.CLOSED,
 }
 
 
 class Scope:
     """A unit of work as the code that opened it sees it. Belongs to one thread or task; not thread-safe.
 
-    `holding` is None for a unit that joined another; `root` is then the unit that decides, else the scope itself.
+    `root` is the unit that decides over its work: itself, or the unit that it joined or was released into. `holding`
+    is None as long as there is nothing to leave.
     """
 
     __slots__ = (
         "around",
+        "closed",
         "committed",
+        "deadline_at",
         "doom",
         "doom_origin",
         "holding",
@@ -49,6 +58,7 @@ class Scope:
         "origin",
         "outer",
         "owner",
+        "plain",
         "role",
         "root",
         "savepoint",
@@ -63,29 +73,43 @@ class Scope:
         self.outer = outer
         self.role = Role.PRIMARY
         self.root = self
+        self.deadline_at: float | None = None
+        """In seconds of `time.monotonic()`, set at the door."""
         self.around: Scope | None = None
         """For a savepoint: the unit in which it was set."""
         self.hooks: list[Hook] = []
+        self.plain = False
+        """It has no transaction: each of its statements commits by itself."""
         self.holding: Holding | None = None
         self.savepoint: Any = None
         self.state = State.NEW
+        self.closed = False
+        """The session it opened was closed, or closing it was tried."""
         self.committed: list[str] = []
         self.doom: BaseException | None = None
         self.doom_origin: Origin | None = None
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it is open. A joined unit shares the outcome of the unit it joined."""
-        return _OUTCOMES.get(self.root.state)
+        """How it ended; None while it is open. What joined a unit or was released into it shares its outcome."""
+        decides = self.root
+        while decides.root is not decides:  # a savepoint in a savepoint: each was released into the next
+            decides = decides.root
+        return _OUTCOMES.get(decides.state)
 
     @property
     def outermost(self) -> bool:
         """It opened the session, and its end is the unit's end."""
-        return self.root is self and self.savepoint is None and self.outcome is not None
+        return self.whole and self.outcome is not None
+
+    @property
+    def whole(self) -> bool:
+        """It opened the session itself: it is a unit of its own, not a part of another one."""
+        return self.holding is not None and self.root is self and self.savepoint is None
 
     @property
     def decides(self) -> bool:
-        """Its own end decides over its work: it opened the session or set a savepoint."""
+        """Its own end decides over its work: it opened the session or set a savepoint that is not released yet."""
         return self.root is self
 
 
@@ -93,7 +117,7 @@ def find_open(innermost: Scope | None, names: tuple[str, ...], owner: object) ->
     """The unit that is open here, for this owner, over one of these databases; None if there is none."""
     scope = innermost
     while scope is not None:
-        if scope.state is State.OPEN and scope.owner == owner:
+        if scope.state is State.OPEN and scope.root.state is State.OPEN and scope.owner == owner:
             for name in names:
                 if name in scope.options.databases:
                     return scope.root
@@ -104,12 +128,31 @@ def find_open(innermost: Scope | None, names: tuple[str, ...], owner: object) ->
 def enter_steps(scope: Scope, *, time_left: float | None = None) -> Steps[Holding]:
     """Open the unit. Result: the holding whose session the body gets.
 
-    Raises `JoinRefused` before any SQL if the open unit cannot give what this one asks for.
+    Raises `JoinRefused` before any SQL if the open unit cannot give what this one asks for. If it raises anything while
+    `scope.holding` is set, the caller leaves the unit with that error.
     """
+    try:
+        yield from _enter(scope, time_left)
+    except BaseException:
+        if scope.holding is None:
+            scope.state = change(scope.state, State.ROLLED_BACK)
+        raise
+    return scope.holding
+
+
+def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
     around = find_open(scope.outer, scope.options.databases, scope.owner)
-    decision = propagation.decide(scope.options, around.options if around else None, time_left=time_left)
+    if around is not None and around.plain:
+        around = None  # it has no transaction in which anything could take part
+    decision = propagation.decide(
+        scope.options,
+        around.options if around else None,
+        time_left=time_left,
+        roles=(scope.role, around.role) if around else None,
+    )
     match decision:
         case propagation.OpenNew(transaction):
+            scope.plain = not transaction
             scope.holding = yield Open(scope, transaction)
         case propagation.Join():
             assert around is not None
@@ -117,61 +160,90 @@ def enter_steps(scope: Scope, *, time_left: float | None = None) -> Steps[Holdin
             scope.holding = around.holding
         case propagation.Nest():
             assert around is not None
-            scope.around = around
-            scope.holding = around.holding
-            assert scope.holding is not None
-            scope.savepoint = yield Savepoint(scope.holding)
+            yield from _set_savepoint(scope, around)
         case propagation.Refuse(what, why, do):
             opened = f"; it was opened at {around.origin}" if around is not None else ""
             raise JoinRefused(what, why=why + opened, do=do, databases=scope.options.databases)
     scope.state = change(scope.state, State.OPEN)
-    assert scope.holding is not None
-    return scope.holding
+
+
+def _set_savepoint(scope: Scope, around: Scope) -> Steps[None]:
+    try:
+        savepoint = yield Savepoint(around.holding)
+    except BaseException as raised:
+        _doom(around, raised, scope.origin)
+        raise
+    scope.around = around
+    scope.savepoint = savepoint
+    scope.holding = around.holding
 
 
 def leave_steps(scope: Scope, error: BaseException | None) -> Steps[None]:
-    """End the unit: commit if `error` is None, else roll back. Afterwards `scope.outcome` is known.
+    """End the unit: commit if `error` is None, else roll back. Afterwards `scope.outcome` is known, or shared.
 
     Raises what made the end fail: the error of the pending work, `UnitRolledBack`, `CommitUnknown`, `PartialCommit`,
-    or the database's own refusal at COMMIT. Raises nothing for `error` itself: it is the caller's to let through.
+    the database's own refusal at COMMIT, or an interrupt. An error after a COMMIT that succeeded carries a note that
+    says so. Raises nothing for `error` itself: it is the caller's to let through.
     """
     if not scope.decides:
-        scope.state = State.ROLLED_BACK if error is not None else State.COMMITTED
-        if error is not None and scope.root.doom is None:
-            scope.root.doom = error
-            scope.root.doom_origin = scope.origin
-        return
-    if scope.savepoint is not None:
+        if error is not None:
+            _doom(scope.root, error, scope.origin)
+        scope.state = change(scope.state, State.HANDED_OVER)
+    elif scope.savepoint is not None:
         yield from _leave_savepoint(scope, error)
-        return
-    yield from _leave_session(scope, error)
+    else:
+        yield from _leave_session(scope, error)
 
 
 def _leave_session(scope: Scope, error: BaseException | None) -> Steps[None]:
-    holding = scope.holding
-    assert holding is not None
-    failed: BaseException | None = None
-    broken = False
+    leaves = error
     try:
-        if error is None and scope.doom is None:
-            yield from _commit(scope, holding)
-        else:
-            yield from _roll_back(scope, holding)
-    except BaseException as raised:
-        failed = raised
-        broken = scope.state is State.UNKNOWN
-        if scope.state not in _OUTCOMES:
-            broken = not (yield from _try_roll_back(scope, holding))
+        try:
+            if error is None and scope.doom is not None:
+                raise _rolled_back(scope) from scope.doom
+            if error is None:
+                yield from _commit(scope, scope.holding)
+        except BaseException as raised:
+            leaves = raised
+        leaves = yield from _close(scope, scope.holding, leaves)
+    finally:
+        if not scope.closed:  # an interrupt came between two steps
+            yield from _close(scope, scope.holding, leaves)
+    if leaves is not None and leaves is not error:
+        raise leaves
+
+
+def _close(scope: Scope, holding: Holding, leaves: BaseException | None) -> Steps[BaseException | None]:
+    """Roll back what has not ended yet and close the session. Result: the error that leaves."""
+    if scope.state is State.COMMITTING:
+        scope.state = change(scope.state, State.UNKNOWN)  # interrupted where nobody can say how far COMMIT has come
+    broken = scope.state is State.UNKNOWN
+    if scope.state not in _OUTCOMES:
+        try:
+            if scope.state is not State.ROLLING_BACK:
+                scope.state = change(scope.state, State.ROLLING_BACK)
+            yield Rollback(holding)
+        except BaseException as raised:
+            leaves = _graver(leaves, raised)
+            broken = True
+        # what cannot be rolled back is thrown away, and a lost connection takes an uncommitted transaction with it
+        scope.state = change(scope.state, State.CLOSED if scope.plain else State.ROLLED_BACK)
     try:
         yield Close(holding, broken)
     except BaseException as raised:
-        failed = failed or raised
-    if failed is not None:
-        # once an error is on its way out, a failed rollback must not hide it: the session is closed either way
-        if error is None or not isinstance(failed, Exception):
-            raise failed
-    elif error is None and scope.doom is not None:
-        raise _rolled_back(scope) from scope.doom
+        if leaves is None:
+            raised.add_note(f"polysession: unit {scope.name!r} had committed before this error came")
+        leaves = _graver(leaves, raised)
+    finally:
+        scope.closed = True
+    return leaves
+
+
+def _graver(first: BaseException | None, later: BaseException) -> BaseException:
+    """The error that leaves when two have come."""
+    if first is None or (isinstance(first, Exception) and not isinstance(later, Exception)):
+        return later
+    return first
 
 
 def _commit(scope: Scope, holding: Holding) -> Steps[None]:
@@ -189,14 +261,20 @@ def _commit(scope: Scope, holding: Holding) -> Steps[None]:
 
 def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None]:
     """Say what an error at COMMIT means; always raises."""
-    failure = yield Classify(raised, Phase.COMMIT_SENT, name, scope.holding)
-    if not failure.certainly_not_committed:
+    certain, reason = False, "it is not known what the error means"
+    try:
+        failure = yield Classify(raised, Phase.COMMIT_SENT, name, scope.holding)
+        certain, reason = failure.certainly_not_committed, failure.reason
+    except Exception as unclear:
+        raised.add_note(f"polysession: the error could not be classified: {type(unclear).__name__}: {unclear}")
+    if not certain:
         scope.state = change(scope.state, State.UNKNOWN)
         if not isinstance(raised, Exception):
+            raised.add_note(f"polysession: it is not known whether {name!r} committed in unit {scope.name!r}")
             raise raised
         raise CommitUnknown(
             f"unit {scope.name!r}: it is not known whether {name!r} committed",
-            why=f"COMMIT was sent and its answer was lost: {failure.reason}; the unit was opened at {scope.origin}",
+            why=f"COMMIT was sent and its answer was lost: {reason}; the unit was opened at {scope.origin}",
             do=("look for the unit's rows before repeating it", "make the unit's work safe to repeat"),
             unit=scope.name,
             database=name,
@@ -204,78 +282,81 @@ def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None
         ) from raised
     if scope.committed:
         scope.state = change(scope.state, State.PARTIAL)
+        if not isinstance(raised, Exception):
+            raised.add_note(f"polysession: unit {scope.name!r} committed on {', '.join(scope.committed)} only")
+            raise raised
         rest = [other for other in scope.options.databases if other not in scope.committed]
         raise PartialCommit(
             f"unit {scope.name!r}: committed on {', '.join(scope.committed)}, not on {', '.join(rest)}",
-            why=f"{name!r} refused to commit after the others had: {failure.reason}; atomic=False was asked for",
+            why=f"{name!r} refused to commit after the others had: {reason}; atomic=False was asked for",
             do=("undo or complete the work by hand", "keep the unit's writes in one database"),
             unit=scope.name,
             committed=tuple(scope.committed),
             not_committed=tuple(rest),
         ) from raised
+    scope.state = change(scope.state, State.ROLLING_BACK)
     raise raised
 
 
-def _roll_back(scope: Scope, holding: Holding) -> Steps[None]:
-    scope.state = change(scope.state, State.ROLLING_BACK)
-    yield Rollback(holding)
-    scope.state = change(scope.state, State.ROLLED_BACK)
+def _leave_savepoint(scope: Scope, error: BaseException | None) -> Steps[None]:
+    around = scope.around
+    assert around is not None
+    leaves = error
+    try:
+        try:
+            if error is None and scope.doom is not None:
+                raise _rolled_back(scope) from scope.doom
+            if error is None:
+                yield Release(scope.savepoint)
+                _release(scope, around)
+                return
+        except BaseException as raised:
+            leaves = raised
+        scope.state = change(scope.state, State.ROLLING_BACK)
+        yield Restore(scope.savepoint)
+    except BaseException as raised:
+        _doom(around, leaves or raised, scope.origin)
+        leaves = _graver(leaves, raised)
+    if scope.state is not State.HANDED_OVER:  # else an interrupt came after it had been released
+        _undone(scope, around)
+    if leaves is not error:
+        assert leaves is not None
+        raise leaves
 
 
-def _try_roll_back(scope: Scope, holding: Holding) -> Steps[bool]:
-    """Roll back after a failure; whether the connection can still be used. Its own failure is not told twice."""
-    fine = True
+def _undone(scope: Scope, around: Scope) -> None:
+    """The savepoint's work is gone, or the unit around it is doomed; its hooks are told so with those of that unit."""
     if scope.state is not State.ROLLING_BACK:
         scope.state = change(scope.state, State.ROLLING_BACK)
-        try:
-            yield Rollback(holding)
-        except BaseException:  # the first error is on its way out and the connection is thrown away
-            fine = False
-    else:
-        fine = False
-    # a lost connection takes an uncommitted transaction with it
-    scope.state = change(scope.state, State.ROLLED_BACK)
-    return fine
-
-
-def _leave_savepoint(scope: Scope, error: BaseException | None) -> Steps[None]:
-    if error is None and scope.doom is None:
-        try:
-            yield Release(scope.savepoint)
-        except BaseException:
-            scope.state = change(scope.state, State.ROLLING_BACK)
-            yield Restore(scope.savepoint)
-            _undone(scope)
-            raise
-        scope.state = State.COMMITTED  # into the unit around it, which decides
-        _hand_over_hooks(scope)
-        return
-    scope.state = change(scope.state, State.ROLLING_BACK)
-    yield Restore(scope.savepoint)
-    _undone(scope)
-    if error is None:
-        assert scope.doom is not None
-        raise _rolled_back(scope) from scope.doom
-
-
-def _undone(scope: Scope) -> None:
-    """The savepoint's work is gone; its hooks are told so with those of the unit around it."""
     scope.state = change(scope.state, State.ROLLED_BACK)
     for hook in scope.hooks:
         hook.undone = True
-    _hand_over_hooks(scope)
+    _hand_over_hooks(scope, around)
 
 
-def _hand_over_hooks(scope: Scope) -> None:
-    assert scope.around is not None
-    scope.around.hooks += scope.hooks
+def _release(scope: Scope, around: Scope) -> None:
+    """From here on the work shares the fate of the unit around it."""
+    _hand_over_hooks(scope, around)
+    scope.root = around
+    scope.state = change(scope.state, State.HANDED_OVER)
+
+
+def _hand_over_hooks(scope: Scope, around: Scope) -> None:
+    around.hooks += scope.hooks
     scope.hooks = []
+
+
+def _doom(scope: Scope, error: BaseException, origin: Origin) -> None:
+    """Keep `scope` from committing, because of an error in the unit opened at `origin`. The first one counts."""
+    if scope.doom is None:
+        scope.doom_origin = origin
+        scope.doom = error
 
 
 def _rolled_back(scope: Scope) -> UnitRolledBack:
     doom = scope.doom
     return UnitRolledBack(
-        f"unit {scope.name!r} was rolled back: a unit that joined it failed and its error was swallowed",
+        f"unit {scope.name!r} was rolled back: a unit inside it failed and its error was swallowed",
         why=f"{type(doom).__name__} in the unit opened at {scope.doom_origin}",
         do=(
             "let that error pass",

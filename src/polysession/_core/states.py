@@ -19,23 +19,30 @@ class State(StrEnum):
     ROLLED_BACK = "rolled back"
     UNKNOWN = "unknown"
     PARTIAL = "partial"
+    CLOSED = "closed"
+    """A unit without a transaction failed: what its statements did before stays done."""
+    HANDED_OVER = "handed over"
+    """A joined unit or a released savepoint: the unit around it decides over the work."""
 
 
 _S = State
 
 CHANGES: dict[State, frozenset[State]] = {
-    # a unit that could not be opened was never begun: it counts as rolled back
-    _S.NEW: frozenset({_S.OPEN, _S.ROLLED_BACK}),
-    _S.OPEN: frozenset({_S.FLUSHING, _S.ROLLING_BACK}),
+    # a unit that could not be opened was never begun: it counts as rolled back; one that was interrupted while it was
+    # being opened is left like an open one
+    _S.NEW: frozenset({_S.OPEN, _S.ROLLING_BACK, _S.ROLLED_BACK, _S.HANDED_OVER}),
+    _S.OPEN: frozenset({_S.FLUSHING, _S.ROLLING_BACK, _S.HANDED_OVER}),
     # an error while pending work is sent comes before COMMIT
     _S.FLUSHING: frozenset({_S.COMMITTING, _S.ROLLING_BACK}),
     # an error at COMMIT is a definite rollback only if the server said so over a live link
     _S.COMMITTING: frozenset({_S.COMMITTED, _S.ROLLING_BACK, _S.UNKNOWN, _S.PARTIAL}),
-    _S.ROLLING_BACK: frozenset({_S.ROLLED_BACK}),
+    _S.ROLLING_BACK: frozenset({_S.ROLLED_BACK, _S.CLOSED}),
     _S.COMMITTED: frozenset(),
     _S.ROLLED_BACK: frozenset(),
     _S.UNKNOWN: frozenset(),
     _S.PARTIAL: frozenset(),
+    _S.CLOSED: frozenset(),
+    _S.HANDED_OVER: frozenset(),
 }
 """From each state, the states that may follow."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, ParamSpec, TypeVar
 
@@ -32,14 +34,29 @@ def without_frames(call: Callable[P, T]) -> Callable[P, T]:
     return outermost
 
 
-def extra_options(propagation: Propagation | str, isolation: Isolation | str | None) -> dict[str, Any]:
+def extra_options(
+    propagation: Propagation | str, isolation: Isolation | str | None, deadline: float | timedelta | None = None
+) -> dict[str, Any]:
     """The keywords of `UnitOptions` that differ from its defaults. Raises `RequestRefused` for an unknown word."""
     extra: dict[str, Any] = {}
     if propagation is not Propagation.REQUIRED:
         extra["propagation"] = _word(Propagation, propagation, "propagation")
     if isolation is not None:
         extra["isolation"] = _word(Isolation, str(isolation).upper().replace("_", " "), "isolation")
+    if deadline is not None:
+        extra["deadline"] = _seconds(deadline)
     return extra
+
+
+def _seconds(given: float | timedelta) -> float:
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise RequestRefused(
+            f"deadline={given!r} is not a positive number of seconds",
+            do=("give seconds as a number, or a timedelta", "leave it out for no deadline"),
+            attribute="deadline",
+        )
+    return float(seconds)
 
 
 def _word(words: type[E], given: str, attribute: str) -> E:

@@ -6,6 +6,7 @@ and used from everywhere.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import logging
@@ -26,14 +27,17 @@ from .._core.scope import Scope, find_open
 from .._core.steps import Call, Classify, Draw
 from ..errors import (
     AtomicUnavailable,
+    CheckoutTimeout,
     ConfigError,
+    DeadlineExceeded,
     DoorClosed,
     NotConfigured,
     NoUnit,
+    RequestRefused,
     WrongOwner,
 )
-from ..facts import AttemptFailed, HoldId, HoldKind, Observer, Origin, Outcome
-from ..failures import Failure, Phase
+from ..facts import AttemptFailed, HoldId, HoldKind, Observer, Origin, Outcome, mark_outcome
+from ..failures import Failure, Kind, Phase
 from ..observe.live import Counts, Held, Live, Readiness, Relay
 from ..options import Access, UnitOptions
 from ..policy import routing
@@ -42,7 +46,7 @@ from . import places, sqlite
 from .asking import without_frames
 from .engines import FREE, REPEAT, AnyEngine, EngineRoom, begin_sqlite
 from .holding import Holding, Models
-from .signs import classify
+from .signs import classify, driver_error
 
 __all__ = ["Attempts", "Door", "log_failed_hook"]
 
@@ -202,6 +206,8 @@ class Door:
     def _scope(self, options: UnitOptions, name: str | None, origin: Origin, role: Role = Role.PRIMARY) -> Scope:
         scope = Scope(options, name or origin.code.co_qualname, origin, _owner_key(), self._current.get())
         scope.role = role
+        if options.deadline is not None:
+            scope.deadline_at = time.monotonic() + options.deadline
         return scope
 
     # -- steps that wait for nothing, for both drivers
@@ -232,6 +238,8 @@ class Door:
             self._relay.tell,
             time.monotonic(),
             at_begin=self._at_begin(options, transaction, next(iter(engines.values()))),
+            deadline_at=scope.deadline_at,
+            in_transaction=transaction and (options.access is Access.WRITE or options.snapshot),
         )
         self._holdings[holding.id] = holding
         keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
@@ -304,6 +312,25 @@ class Door:
         if holding is not None and scope.decides and scope.savepoint is None:
             holding.end(scope.outcome or Outcome.DROPPED)
             self._holdings.pop(holding.id, None)
+
+    def _overrun(
+        self, scope: Scope, error: BaseException | None, *, timed_out: bool = False
+    ) -> DeadlineExceeded | None:
+        """The report for a unit that its deadline ended; None if something else did."""
+        if scope.deadline_at is None or error is None or isinstance(error, DeadlineExceeded):
+            return None
+        holding: Holding | None = scope.holding
+        if holding is None or time.monotonic() < scope.deadline_at:
+            return None
+        if timed_out and isinstance(error, asyncio.CancelledError):
+            return holding.seen.exceeded("while it waited")
+        if isinstance(error, CheckoutTimeout):
+            return holding.seen.exceeded("waiting for a connection")
+        if driver_error(error) is not None:
+            failure = classify(error, Phase.BODY, self._backend(scope.options.databases[0]), holding.access)
+            if failure.kind in _ENDED_BY_TIME:
+                return holding.seen.exceeded("in a statement")
+        return None
 
     def _current_session(self, name: str | None) -> Any:
         names = self._topology.resolve((name,) if name is not None else ())
@@ -473,6 +500,15 @@ class Door:
         self._relay.tell(AttemptFailed(scope.name, attempt, str(failure.kind), failure.reason, wait, time.monotonic()))
 
 
+_ENDED_BY_TIME = {
+    Kind.STATEMENT_TIMEOUT,
+    Kind.TRANSACTION_TIMEOUT,
+    Kind.CANCELLED,
+    Kind.LOCK_TIMEOUT,
+    Kind.BUSY,
+}
+"""What a statement ends in that took longer than the deadline left."""
+
 _FREE_OPTIONS = UnitOptions(databases=())
 
 
@@ -484,19 +520,23 @@ def log_failed_hook(hook: Hook) -> None:
 class Attempts:
     """What the shell does around each attempt of a repeatable unit."""
 
-    __slots__ = ("_door", "_name", "_options", "_origin", "outcome")
+    __slots__ = ("_door", "_last", "_name", "_options", "_origin", "deadline_at", "outcome")
 
     def __init__(self, door: Door, options: UnitOptions, name: str, origin: Origin) -> None:
+        self.deadline_at = None if options.deadline is None else time.monotonic() + options.deadline
         self.outcome: Outcome | None = None
         """How the last attempt ended; None if it joined another unit or none was made."""
+        self._last: Scope | None = None
         self._door = door
         self._options = options
         self._name = name
         self._origin = origin
 
     def fresh(self) -> Scope:
-        """A new scope for the next attempt."""
-        return self._door._scope(self._options, self._name, self._origin)
+        """A new scope for the next attempt, under the deadline of all attempts."""
+        scope = self._door._scope(self._options, self._name, self._origin)
+        scope.deadline_at = self.deadline_at
+        return scope
 
     def opened(self, scope: Scope) -> Any:
         """Make `scope` the current one; its session."""
@@ -506,6 +546,16 @@ class Attempts:
         """Undo `opened` and note the end."""
         self._door._left(scope)
         self.outcome = scope.outcome if scope.decides else None
+        self._last = scope
+
+    def overrun(self, error: BaseException, *, timed_out: bool = False) -> DeadlineExceeded | None:
+        """Mark `error`, which leaves the unit, with its outcome; the report if it was the deadline that ended it."""
+        found = None
+        if self._last is not None:
+            found = self._door._overrun(self._last, error, timed_out=timed_out)
+            if self.outcome is not None:
+                mark_outcome(found or error, self.outcome)
+        return found
 
     def failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
         """Tell the observers."""

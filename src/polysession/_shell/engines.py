@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import tempfile
 import threading
 import weakref
@@ -32,6 +33,8 @@ from ..topology import Endpoint, Topology
 from . import sqlite
 from .places import PROCESS, Process
 from .pool import FairAsyncPool, FairPool, Room
+from .signs import CONNECTING
+from .watch import watch_statements
 
 __all__ = ["FREE", "REPEAT", "AnyEngine", "EngineRoom", "Secret", "begin_sqlite"]
 
@@ -192,6 +195,7 @@ class EngineRoom:
         if kind == REPEAT:
             _refuse_lost_updates(sync)
         _note_commit(sync)
+        watch_statements(sync)
         sync.update_execution_options(polysession=True)
         return made
 
@@ -289,8 +293,6 @@ def _connect_by_ourselves(engine: Engine, password: Secret | None, endpoint: End
 _SQLITE = "polysession_sqlite"
 HOLDING = "polysession_holding"
 """Where a connection keeps what holds it just now."""
-CONNECTING = "polysession_connecting"
-"""An error that carries this came while connecting: nothing of a unit was sent."""
 
 
 def _forget_frames(error: BaseException) -> None:
@@ -335,6 +337,10 @@ def _note_commit(engine: Engine) -> None:
     do_commit = dialect.do_commit
 
     def commit(connection: Any) -> None:
+        raw: sqlite.Connection | None = connection.info.get(_SQLITE)
+        if raw is not None and not raw.is_open:
+            # SQLAlchemy's adapter of aiosqlite takes a COMMIT on a closed connection for done
+            raise sqlite3.ProgrammingError("the connection was closed before COMMIT was sent")
         holding = connection.info.get(HOLDING)
         if holding is not None:
             holding.commit_sent = True

@@ -28,8 +28,9 @@ class Finish:
 
     @staticmethod
     def flush(holding: Holding) -> None:
-        """Send pending work."""
+        """Send pending work; refuse to go on to COMMIT where that would be pointless."""
         cast("Session", holding.sync_session).flush()
+        holding.seen.refuse_commit()
 
     @staticmethod
     def commit(holding: Holding, database: str) -> None:

@@ -24,6 +24,7 @@ from ..options import Access
 from . import places
 from .engines import HOLDING
 from .places import PROCESS, current_task
+from .watch import Watch, attach
 
 __all__ = ["Holding", "Models"]
 
@@ -96,9 +97,11 @@ class Holding:
         "leaving",
         "models",
         "name",
+        "opened_at",
         "origin",
         "owner",
         "process",
+        "seen",
         "session",
         "strict",
         "task",
@@ -121,6 +124,8 @@ class Holding:
         *,
         strict: bool = True,
         at_begin: Callable[[Connection], None] | None = None,
+        deadline_at: float | None = None,
+        in_transaction: bool = True,
     ) -> None:
         self.id = HoldId(next(_ids))
         self.kind = kind
@@ -136,6 +141,8 @@ class Holding:
         self.session: Session | AsyncSession | None = None
         """Set for units. A session that its owner ends is only watched, so that dropping it can be noticed."""
         self.at_begin = at_begin
+        self.opened_at = stamp
+        self.seen = Watch(self, deadline_at, in_transaction=in_transaction)
         self.connections: dict[str, Connection] = {}
         """For a unit over several databases: the connections, which are committed one after the other in order."""
         self.commit_sent = False
@@ -241,6 +248,7 @@ class Holding:
     def begun(self, connection: Connection) -> None:
         """The session took a connection: say how its transaction begins where the engine's kind does not."""
         connection.info[HOLDING] = self
+        attach(connection, self.seen)
         if self.at_begin is not None:
             self.at_begin(connection)
 
@@ -261,6 +269,16 @@ class Holding:
     def notes_commit(self) -> bool:
         """All its engines are of our making, so `commit_sent` can be trusted."""
         return all(engine.get_execution_options().get("polysession") for engine in self.engines.values())
+
+    def waits_until(self) -> float | None:
+        """Its deadline in seconds of `time.monotonic()`; None if it has none."""
+        return self.seen.deadline_at
+
+    def waited(self, seconds: float) -> None:
+        """Note a wait for a connection. Raises `DeadlineExceeded` if the deadline has passed."""
+        self.seen.waited += seconds
+        if self.seen.is_over:
+            raise self.seen.exceeded("waiting for a connection")
 
     def describe(self) -> str:
         """Who holds it and where it was opened."""

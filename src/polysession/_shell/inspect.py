@@ -78,15 +78,14 @@ def inspect(endpoints: Sequence[Endpoint], *, timeout: float) -> list[Inspected]
     for endpoint, outcome in zip(endpoints, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             raise outcome
-        found.append(outcome or _unreachable(endpoint, Kind.STATEMENT_TIMEOUT, f"no answer within {timeout:g} s"))
+        found.append(outcome or _unanswered(endpoint, timeout))
     return found
 
 
 def facts_of(endpoint: Endpoint, *, timeout: float) -> Inspected:
     """The facts of one endpoint that was configured by its URL. Waits; the time bounds each of two connects only."""
-    assert endpoint.address is not None, "an engine that the application made cannot be in a configuration file"
-    parts = split(endpoint.address.reveal())
-    assert isinstance(parts, Parts), "the configuration was read"
+    assert endpoint.address is not None
+    parts = _parts(endpoint)
     driver = _driver(parts)
     known: dict[str, Any] = {
         "endpoint": endpoint.name,
@@ -105,18 +104,23 @@ def facts_of(endpoint: Endpoint, *, timeout: float) -> Inspected:
     questions = inquiry(parts.backend)
     alone = _alone(endpoint, parts, driver, timeout)
     try:
-        began = time.perf_counter()
-        answers, connected = _on_connection(alone, driver, Access.WRITE, lambda c: _ask(c, questions.statements))
-        known["connect_seconds"] = round(connected - began, 4)
+        answers, seconds = _on_connection(alone, driver, Access.WRITE, lambda c: _ask(c, questions.statements))
+        known["connect_seconds"] = round(seconds, 4)
     except Exception as error:  # whatever a driver raises, the endpoint cannot be used
-        kind, reason = explain(error, endpoint)
-        return _unreachable(endpoint, kind, reason, driver)
+        return _unreachable(endpoint, *explain(error, endpoint))
     try:
         (probed,), _ = _on_connection(alone, driver, Access.READ, lambda c: _ask(c, (questions.probe,)))
         known["read_refused"] = refuses_writes(probed)
     except Exception as error:  # as above, for read units only
         known["read_problem"] = explain(error, endpoint)[1]
     return EndpointFacts(**known, server=questions.read(answers))
+
+
+def _parts(endpoint: Endpoint) -> Parts:
+    assert endpoint.address is not None, "an engine that the application made cannot be in a configuration file"
+    parts = split(endpoint.address.reveal())
+    assert isinstance(parts, Parts), "the configuration was read"
+    return parts
 
 
 def _driver(parts: Parts) -> Driver:
@@ -165,19 +169,20 @@ def _alone(endpoint: Endpoint, parts: Parts, driver: Driver, timeout: float) -> 
 def _on_connection(
     endpoint: Endpoint, driver: Driver, access: Access, ask: Callable[[Connection], Answers]
 ) -> tuple[Answers, float]:
-    """What `ask` returns, and when there was a connection. The connection is closed in every case."""
+    """What `ask` returns, and how long connecting took. The connection is closed in every case."""
     topology = Topology({endpoint.database: Database(name=endpoint.database, primary=endpoint)})
     room = EngineRoom(topology, asynchronous=not driver.synchronous)
 
-    def answered(connection: Connection) -> tuple[Answers, float]:
-        connected = time.perf_counter()
-        return ask(connection), connected
+    def answered(connection: Connection, began: float) -> tuple[Answers, float]:
+        took = time.perf_counter() - began
+        return ask(connection), took
 
     async def on_loop() -> tuple[Answers, float]:
         engine = cast("AsyncEngine", room.engine(endpoint, access))
         try:
+            began = time.perf_counter()
             async with engine.connect() as connection:
-                return await connection.run_sync(answered)
+                return await connection.run_sync(answered, began)
         finally:
             await room.dispose_async()
 
@@ -185,8 +190,9 @@ def _on_connection(
         return asyncio.run(on_loop())
     engine = cast("Engine", room.engine(endpoint, access))
     try:
+        began = time.perf_counter()
         with engine.connect() as connection:
-            return answered(connection)
+            return answered(connection, began)
     finally:
         room.dispose()
 
@@ -206,7 +212,8 @@ def _look_at(endpoint: Endpoint, parts: Parts) -> FileFacts:
     path = _path(parts.database or "")
     folder = path.parent
     if not path.exists():
-        return FileFacts(path=str(path), folder_exists=folder.is_dir(), writable=os.access(folder, os.W_OK))
+        missing = not folder.is_dir()
+        return FileFacts(path=str(path), folder_exists=not missing, writable=missing or os.access(folder, os.W_OK))
     writable = os.access(path, os.W_OK) and os.access(folder, os.W_OK)
     try:
         with path.open("rb") as file:
@@ -230,13 +237,18 @@ def _path(database: str) -> Path:
     return Path(database).resolve()
 
 
-def _unreachable(endpoint: Endpoint, kind: Kind, reason: str, driver: Driver | None = None) -> Unreachable:
+def _unanswered(endpoint: Endpoint, timeout: float) -> Unreachable:
+    silent = _unreachable(endpoint, Kind.CONNECT_FAILED, f"no answer within {timeout:g} s")
+    return msgspec.structs.replace(silent, do=(*silent.do, "allow more time with --timeout"))
+
+
+def _unreachable(endpoint: Endpoint, kind: Kind, reason: str) -> Unreachable:
     return Unreachable(
         endpoint=endpoint.name,
         database=endpoint.database,
         role=endpoint.role,
         address=endpoint.address.shown if endpoint.address else "",
-        driver=driver.name if driver else "",
+        driver=_driver(_parts(endpoint)).name,
         kind=str(kind),
         reason=reason,
         do=CURES.get(kind, ()),

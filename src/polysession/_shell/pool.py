@@ -43,6 +43,12 @@ class Asker(Protocol):
     def describe(self) -> str:
         """Who it is and where it was opened: `task 'import' at billing/load.py:88 in load`."""
 
+    def waits_until(self) -> float | None:
+        """Its deadline in seconds of `time.monotonic()`; None if it has none."""
+
+    def waited(self, seconds: float) -> None:
+        """It waited so long for a connection. Raises its own error if its deadline has passed."""
+
 
 class _Asking(threading.local):
     """The unit or session for which this thread asks for a connection just now; None if nobody said so."""
@@ -227,7 +233,8 @@ class FairPool(Pool):
         """Wait for our turn; the connection, or None if a seat was given on which to open one."""
         room = self.room
         began = time.monotonic()
-        until = began + room.timeout
+        deadline = who.asker.waits_until() if who.asker is not None else None
+        until = began + room.timeout if deadline is None else min(began + room.timeout, deadline)
         try:
             while not ticket.served:
                 left = until - time.monotonic()
@@ -246,6 +253,9 @@ class FairPool(Pool):
         except BaseException:
             self._pass_on(ticket)
             raise
+        finally:
+            if who.asker is not None:
+                who.asker.waited(time.monotonic() - began)
         raise self._timed_out(time.monotonic() - began)
 
     def _pass_on(self, ticket: Ticket[ConnectionPoolEntry]) -> None:

@@ -6,6 +6,7 @@ shown address does not have is taken out, whether it is called a secret or not. 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -25,18 +26,20 @@ _LONGEST: Final = 300
 _SHORT: Final = 6
 """Secrets with fewer characters are looked for as whole words, so that a message is not riddled with stars."""
 
+_WHATEVER_IT_NAMES: Final = ("correct the database, the user or the driver's argument, whichever the message names",)
+
 CURES: Final[Mapping[Kind, tuple[str, ...]]] = {
     Kind.AUTH: ("correct the user or the password, or let this account in from this host",),
     Kind.PRIVILEGE: ("grant this account the right to connect",),
     Kind.CONNECT_FAILED: ("see that the server runs and that host and port are right and not blocked",),
     Kind.CONNECTION_LOST: ("see that a database server of this kind listens at this host and port",),
-    Kind.STATEMENT_TIMEOUT: ("see that host and port are right and not blocked, or allow more time with --timeout",),
     Kind.TOO_MANY: ("end connections that are not needed, or raise the server's limit",),
     Kind.NOT_READY: ("wait until the server is up",),
     Kind.SHUTDOWN: ("wait until the server is up again",),
-    Kind.PROGRAMMING: ("correct the name of the database or the user, or create it",),
+    Kind.PROGRAMMING: _WHATEVER_IT_NAMES,
+    Kind.OTHER: _WHATEVER_IT_NAMES,
 }
-"""What to do, by what the error means; nothing for what the message alone can tell."""
+"""What to do, by what the error means."""
 
 
 def explain(error: Exception, endpoint: Endpoint) -> tuple[Kind, str]:
@@ -50,6 +53,8 @@ def explain(error: Exception, endpoint: Endpoint) -> tuple[Kind, str]:
     kind = dialects.of(backend).classify(signs, Phase.NOTHING_SENT).kind
     words = [part for part in found.args if isinstance(part, str)]
     text = words[-1] if words else str(found)
+    if isinstance(found, OSError) and (found.errno or 0) > 0:
+        text = f"{text}: {os.strerror(found.errno)}"  # asyncio's own text does not tell why
     # libpq tells one line for each address that it tried, and asks a question after it
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.rstrip().endswith("?")]
     text = "; ".join(lines) or type(found).__name__

@@ -13,9 +13,11 @@ from .. import dialects
 from ..dialects.rows import ErrorSigns
 from ..failures import Failure, Kind, Phase
 from ..options import Access
-from .engines import CONNECTING
 
-__all__ = ["classify", "driver_error", "signs_of", "was_connecting"]
+__all__ = ["classify", "driver_error", "said_by_server", "signs_of", "takes_transaction", "was_connecting"]
+
+CONNECTING = "polysession_connecting"
+"""An error that carries this came while connecting: nothing of a unit was sent."""
 
 
 def driver_error(error: BaseException) -> BaseException | None:
@@ -25,15 +27,15 @@ def driver_error(error: BaseException) -> BaseException | None:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         if isinstance(current, StatementError) and current.orig is not None:
-            found = current.orig
-            return found.__cause__ if _is_adapted(found) and found.__cause__ is not None else found
+            return _unadapted(current.orig)
         current = current.__cause__ or (current.__context__ if isinstance(current, PendingRollbackError) else None)
     return None
 
 
-def _is_adapted(error: BaseException) -> bool:
-    """SQLAlchemy's asyncio adapters raise an error of their own from the driver's."""
-    return type(error).__module__.startswith("sqlalchemy.")
+def _unadapted(error: BaseException) -> BaseException:
+    """The driver's own error: SQLAlchemy's asyncio adapters raise one of theirs from it."""
+    adapted = type(error).__module__.startswith("sqlalchemy.")
+    return error.__cause__ if adapted and error.__cause__ is not None else error
 
 
 def signs_of(error: BaseException, access: Access | None = None) -> ErrorSigns | None:
@@ -41,16 +43,39 @@ def signs_of(error: BaseException, access: Access | None = None) -> ErrorSigns |
     found = driver_error(error)
     if found is None:
         return None
+    closed = isinstance(error, DBAPIError) and error.connection_invalidated
+    return _signs(found, closed=closed, nothing_sent=was_connecting(error), access=access)
+
+
+def _signs(found: BaseException, *, closed: bool, nothing_sent: bool, access: Access | None) -> ErrorSigns:
     return ErrorSigns(
         sqlstate=_text(getattr(found, "sqlstate", None)),
         errno=_errno(found),
         sqlite_code=_number(getattr(found, "sqlite_errorcode", None)),
         class_names=tuple(cls.__name__ for cls in type(found).__mro__),
         message=str(found),
-        connection_closed=isinstance(error, DBAPIError) and error.connection_invalidated,
-        nothing_sent=was_connecting(error),
+        connection_closed=closed,
+        nothing_sent=nothing_sent,
         access=access,
     )
+
+
+def takes_transaction(error: BaseException, backend: str) -> bool:
+    """The server rolled back the whole transaction with this driver error and left the connection open."""
+    found = _unadapted(error)
+    signs = _signs(found, closed=False, nothing_sent=False, access=None)
+    return dialects.of(backend).classify(signs, Phase.BODY).transaction_lost
+
+
+def said_by_server(error: BaseException) -> bool:
+    """The server itself reported this driver error; the driver did not find it before anything was sent.
+
+    Messages of a PostgreSQL server have a severity (PostgreSQL documentation, "Error and Notice Message Fields"):
+    psycopg keeps it in `diag`, asyncpg as an attribute.
+    """
+    found = _unadapted(error)
+    diagnostics = getattr(found, "diag", None)
+    return bool(getattr(diagnostics, "severity", None) or getattr(found, "severity", None))
 
 
 def was_connecting(error: BaseException) -> bool:

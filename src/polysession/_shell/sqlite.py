@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 import weakref
 from collections.abc import Iterable
 from enum import Enum
@@ -32,6 +33,10 @@ class Begin(Enum):
 
 _STANDS_ALONE = re.compile(r"\s*(?:BEGIN|COMMIT|END|ROLLBACK|PRAGMA|VACUUM|ATTACH|DETACH)\b", re.IGNORECASE)
 """Statements that control transactions themselves or cannot run inside one."""
+
+
+_PROGRESS = 10_000
+"""Instructions of SQLite's virtual machine between two looks at the clock: a fraction of a millisecond."""
 
 
 class Cursor(sqlite3.Cursor):
@@ -61,9 +66,11 @@ class Connection(sqlite3.Connection):
     """A connection in driver autocommit that begins transactions as `begin` says."""
 
     begin: Begin = Begin.DEFERRED
+    is_open = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["isolation_level"] = None
+        self._timeout = float(kwargs.get("timeout", 5.0))
         super().__init__(*args, **kwargs)
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
@@ -72,6 +79,20 @@ class Connection(sqlite3.Connection):
         cursor = super().cursor(Cursor if factory is None else factory)
         self._cursors.add(cursor)
         return cursor
+
+    def stop_at(self, deadline_at: float) -> None:
+        """Interrupt statements that run past this moment of `time.monotonic()`, and end waiting for a lock there too.
+
+        See sqlite.org/c3ref/progress_handler.html and sqlite.org/pragma.html, busy_timeout.
+        """
+        self.set_progress_handler(lambda: time.monotonic() >= deadline_at, _PROGRESS)
+        left = max(1, int((deadline_at - time.monotonic()) * 1000))
+        super().execute(f"PRAGMA busy_timeout = {left}")
+
+    def never_stop(self) -> None:
+        """Undo `stop_at`."""
+        self.set_progress_handler(None, 0)
+        super().execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         """As `sqlite3.Connection.execute`, which would pass our cursor by."""
@@ -92,6 +113,9 @@ class Connection(sqlite3.Connection):
 
     def close(self) -> None:
         """Finish all statements, roll back, close. A second call does nothing."""
+        if not self.is_open:
+            return
+        self.is_open = False
         try:
             self.finish()
             if self.in_transaction:

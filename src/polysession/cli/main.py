@@ -18,11 +18,12 @@ __all__ = ["make_app", "run"]
 
 def make_app() -> App:
     """The application with all commands. Raises ImportError if cyclopts is not installed."""
-    from cyclopts import App
+    from cyclopts import App, Parameter
 
     app = App(
         name="polysession",
         help="Units of work over named databases: the session layer for SQLAlchemy.",
+        default_parameter=Parameter(negative=()),
         version=lambda: version("polysession"),
     )
     app.command(

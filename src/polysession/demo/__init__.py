@@ -2,7 +2,8 @@
 
 The rooms, from the ground up: `size` and `schema` (the tables), `inputs` (what terminals ask for), `populate`,
 `transactions` and `conditions` (what the database is asked), `plan`, `stage` and `workload` (many sessions at once),
-`servers`, `witness`, `report`, `display` and `command` (the command line). Nothing else in the package stands on this one.
+`servers`, `witness`, `report`, `display` and `command` (the command line). Nothing else in the package
+stands on this one.
 
 It is not a TPC-C result: there are no keying and thinking times, and nothing here may be compared with published ones.
 """

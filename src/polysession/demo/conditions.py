@@ -213,20 +213,18 @@ def _spending(schema: Schema, _size: Size) -> Violations:
 
 
 CONDITIONS: Final = (
-    Condition(1, "W_YTD = sum(D_YTD) of the warehouse", _warehouse_year),
-    Condition(2, "D_NEXT_O_ID - 1 = max(O_ID) = max(NO_O_ID) of the district", _next_order),
-    Condition(3, "max(NO_O_ID) - min(NO_O_ID) + 1 = rows in NEW-ORDER of the district", _no_gaps),
-    Condition(4, "sum(O_OL_CNT) = rows in ORDER-LINE of the district", _district_lines),
+    Condition(1, "W_YTD = sum(D_YTD), by warehouse", _warehouse_year),
+    Condition(2, "D_NEXT_O_ID - 1 = max(O_ID) = max(NO_O_ID), by district", _next_order),
+    Condition(3, "max(NO_O_ID) - min(NO_O_ID) + 1 = count(NEW-ORDER), by district", _no_gaps),
+    Condition(4, "sum(O_OL_CNT) = count(ORDER-LINE), by district", _district_lines),
     Condition(5, "O_CARRIER_ID is null if and only if the order is in NEW-ORDER", _carrier),
-    Condition(6, "O_OL_CNT = rows in ORDER-LINE of the order", _order_lines),
-    Condition(7, "OL_DELIVERY_D is null if and only if O_CARRIER_ID of its order is null", _delivered_lines),
-    Condition(8, "W_YTD = sum(H_AMOUNT) of the warehouse", _warehouse_payments),
-    Condition(9, "D_YTD = sum(H_AMOUNT) of the district", _district_payments),
-    Condition(10, "C_BALANCE = sum(OL_AMOUNT), delivered, - sum(H_AMOUNT) of the customer", _balance),
-    Condition(
-        11, "rows in ORDER - rows in NEW-ORDER = first delivered + sum(C_DELIVERY_CNT) of the district", _order_counts
-    ),
-    Condition(12, "C_BALANCE + C_YTD_PAYMENT = sum(OL_AMOUNT), delivered, of the customer", _spending),
+    Condition(6, "O_OL_CNT = count(ORDER-LINE), by order", _order_lines),
+    Condition(7, "OL_DELIVERY_D is null if and only if O_CARRIER_ID is null", _delivered_lines),
+    Condition(8, "W_YTD = sum(H_AMOUNT), by warehouse", _warehouse_payments),
+    Condition(9, "D_YTD = sum(H_AMOUNT), by district", _district_payments),
+    Condition(10, "C_BALANCE = sum(delivered OL_AMOUNT) - sum(H_AMOUNT), by customer", _balance),
+    Condition(11, "count(ORDER) - count(NEW-ORDER) = deliveries so far, by district", _order_counts),
+    Condition(12, "C_BALANCE + C_YTD_PAYMENT = sum(delivered OL_AMOUNT), by customer", _spending),
 )
 """All twelve, by number."""
 

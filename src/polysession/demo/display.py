@@ -29,7 +29,7 @@ _NAMES: Final = {
     Kind.DELIVERY: "Delivery",
     Kind.STOCK_LEVEL: "Stock-Level",
 }
-_HEADS: Final = ("transaction", "committed", "per s", "rolled back", "repeated", "failed", "p50", "p95")
+_HEADS: Final = ("transaction", "committed", "per s", "rolled back", "repeated", "failed", "p50 ms", "p95 ms")
 
 
 class Display:
@@ -162,8 +162,10 @@ class RichDisplay(Display):
     def tick(self, snapshot: Snapshot, units: int) -> None:
         """Redraw the table."""
         from rich.console import Group
+        from rich.text import Text
 
-        self._live.update(Group(_table(snapshot), self.line(snapshot, units), _by_database(snapshot)))
+        lines = f"{self.line(snapshot, units)}\n{_by_database(snapshot)}"
+        self._live.update(Group(_table(snapshot), Text(lines)))
 
     def finish(self, report: Report) -> None:
         """The figures, the twelve conditions, what is left, and the verdict."""
@@ -232,7 +234,7 @@ def _row(name: str, figures: Figures, snapshot: Snapshot) -> tuple[str, ...]:
         str(figures.committed),
         _rate(figures, snapshot),
         *map(str, counts),
-        *("-" if seconds is None else f"{seconds * 1000:.1f} ms" for seconds in times),
+        *("-" if seconds is None else f"{seconds * 1000:.1f}" for seconds in times),
     )
 
 
@@ -241,11 +243,13 @@ def _rate(figures: Figures, snapshot: Snapshot) -> str:
 
 
 def _table(snapshot: Snapshot) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(*_HEADS[:1])
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column(_HEADS[0], no_wrap=True)
     for head in _HEADS[1:]:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for row in rows_of(snapshot):
         table.add_row(*row)
     return table
@@ -256,9 +260,10 @@ def _by_database(snapshot: Snapshot) -> str:
 
 
 def _conditions(report: Report) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("", "TPC-C 3.3.2", "condition")
+    table = Table("", "3.3.2", "consistency condition of TPC-C", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for condition in report.conditions():
         mark = "[bold green]PASS[/]" if condition.holds else "[bold red]FAIL[/]"
         table.add_row(mark, str(condition.number), condition.text)

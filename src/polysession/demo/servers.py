@@ -137,7 +137,16 @@ class _Server:
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(  # noqa: S603  as above
-                [*self.prefix, str(self.binaries / "postgres"), "-D", data, "-p", str(_PORT), *options],
+                [
+                    *_dies_with_us(),
+                    *self.prefix,
+                    str(self.binaries / "postgres"),
+                    "-D",
+                    data,
+                    "-p",
+                    str(_PORT),
+                    *options,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -165,13 +174,14 @@ class _Server:
         """End it: its clients' transactions are rolled back, then it goes; by force if that takes too long."""
         if self.process is None:
             return
-        for end in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            self.process.send_signal(end)
-            try:
-                self.process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                continue
-            return
+        try:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(_PATIENCE)
+        finally:
+            # It took too long, or somebody lost patience and pressed Ctrl-C again.
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGQUIT)
+                self.process.wait()
 
     def _choose_account(self) -> None:
         """As which user the server runs."""
@@ -220,6 +230,11 @@ class _Server:
             why=f"{what}: {tail}",
             do=("run as an ordinary user, not as root", "use --engine sqlite", "use --config with your own databases"),
         )
+
+
+def _dies_with_us() -> tuple[str, ...]:
+    """Words before a command that end it at once if this process is killed; nothing where there is no such program."""
+    return ("setpriv", "--pdeathsig", "QUIT", "--") if shutil.which("setpriv") else ()
 
 
 def _can_unshare() -> bool:

@@ -1,8 +1,8 @@
 """One run of the demo without the waiting: what each terminal does next, what is counted, what an error means.
 
-Both kinds of terminals, threads and tasks, are driven with it (`workload`). The methods that take a session are steps of
-units of work, written for a plain `Session`. An error of a terminal is counted and shown and the terminal goes on; after
-fifty the run ends early.
+Both kinds of terminals, threads and tasks, are driven with it (`workload`). The methods that take a session are steps
+of units of work, written for a plain `Session`. An error of a terminal is counted and shown and the terminal goes on;
+after fifty the run ends early.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class Stage:
             self._deadline = time.monotonic() + self.plan.seconds
 
     def end(self) -> None:
-        """Every terminal ends after the unit of work that it is in."""
+        """Every terminal ends after the unit of work that it is in; the last call ends the measured time."""
+        self.tally.end()
         self._ended.set()
 
     def draws(self, number: int) -> Iterator[Inputs]:

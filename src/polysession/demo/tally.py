@@ -82,7 +82,7 @@ class Snapshot:
     """The figures at one moment."""
 
     elapsed: float
-    """Seconds since the terminals started."""
+    """Seconds since the terminals started, or from then to their end."""
     figures: Mapping[Kind, Figures]
     databases: Mapping[str, int]
     """Committed units by database."""
@@ -103,10 +103,15 @@ class Tally:
         self._told = dict.fromkeys(("orders", "payments", "deliveries"), 0)
         self._traceback: str | None = None
         self._started = time.monotonic()
+        self._ended: float | None = None
 
     def start(self) -> None:
         """The terminals start now."""
         self._started = time.monotonic()
+
+    def end(self) -> None:
+        """The terminals have ended."""
+        self._ended = time.monotonic()
 
     def committed(self, kind: Kind, database: str, result: Result | None, *, attempts: int, seconds: float) -> None:
         """A unit was committed and gave `result`."""
@@ -142,7 +147,7 @@ class Tally:
         with self._lock:
             figures = {kind: row + Figures() for kind, row in self._figures.items()}
             return Snapshot(
-                elapsed=time.monotonic() - self._started,
+                elapsed=(self._ended or time.monotonic()) - self._started,
                 figures=figures,
                 databases=dict(sorted(self._databases.items())),
                 told=dict(self._told),

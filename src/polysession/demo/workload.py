@@ -40,7 +40,7 @@ def run_threads(plan: Plan, sessions: Sessions, watcher: Watcher) -> Outcome:
                     stage, sessions, {threads.submit(_terminal, sessions, stage, n) for n in range(plan.sessions)}
                 )
             finally:
-                stage.end()
+                stage.end()  # otherwise Ctrl-C would wait for the terminals' full time
         watcher.phase("checking")
         for database in plan.databases:
             with sessions.read(database, snapshot=True) as session:
@@ -86,6 +86,7 @@ async def run_async(plan: Plan, sessions: AsyncSessions, watcher: Watcher) -> Ou
             await _await_tasks(
                 stage, sessions, {tasks.create_task(_terminal_async(sessions, stage, n)) for n in range(plan.sessions)}
             )
+        stage.end()
         watcher.phase("checking")
         for database in plan.databases:
             async with sessions.read(database, snapshot=True) as session:

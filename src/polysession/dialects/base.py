@@ -121,9 +121,9 @@ class Dialect(ABC):
         """The session refuses writes, also outside of a transaction."""
 
     @abstractmethod
-    def statement_timeout(self, seconds: float) -> Setting | None:
-        """The server ends a statement after this time; for a transaction or a session, as `capabilities` say. None if
-        SQL cannot say it. Raises `ValueError` for a time that is not positive and finite."""
+    def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting | None:
+        """The server ends a statement after this time; for a transaction, if there is one and `capabilities` say so,
+        else for the session. None if SQL cannot say it. Raises `ValueError` for a time that is not positive and finite."""
 
     @abstractmethod
     def lock_timeout(self, seconds: float) -> Setting:

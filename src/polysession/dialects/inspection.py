@@ -69,7 +69,7 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     exists: bool = False
     folder_exists: bool = True
     writable: bool = True
-    """The file if it exists, and its folder, where SQLite puts the write-ahead log."""
+    """The file if it exists, and its folder if that exists: SQLite puts the write-ahead log there."""
     size: int = 0
     is_database: bool = True
     journal: str = ""
@@ -100,7 +100,7 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True, tag_field="status
     pool_size: int
     server: ServerFacts
     connect_seconds: float = 0.0
-    """From the first byte to a usable connection; 0 if none was made."""
+    """Until there was a connection that could be asked; 0 if none was made."""
     read_refused: bool | None = None
     """A read unit's connection was made, and the server refuses writes on it; None: it could not be made."""
     read_problem: str = ""

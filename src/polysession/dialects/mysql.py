@@ -90,7 +90,7 @@ class MySQL(Dialect):
         """Holds for statements outside of a transaction too: each is a transaction of its own."""
         return Setting("SET SESSION TRANSACTION READ ONLY", "SET SESSION TRANSACTION READ WRITE")
 
-    def statement_timeout(self, seconds: float) -> Setting:
+    def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting:
         """MySQL binds SELECT only. Whole milliseconds; at least one, because 0 would mean no limit."""
         return Setting(
             f"SET SESSION max_execution_time = {milliseconds(seconds)}", "SET SESSION max_execution_time = DEFAULT"
@@ -120,7 +120,7 @@ class MariaDB(MySQL):
     name = "mariadb"
     server_sql = "SELECT VERSION(), REPLACE(@@tx_isolation, '-', ' '), @@max_connections, @@global.read_only, NULL"
 
-    def statement_timeout(self, seconds: float) -> Setting:
+    def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting:
         """Binds every statement. Seconds with six decimals; at least a microsecond, because 0 would mean no limit."""
         limit = min(math.ceil(checked(seconds) * 1_000_000) / 1_000_000, _MOST_STATEMENT_TIME)
         return Setting(f"SET SESSION max_statement_time = {limit:.6f}", "SET SESSION max_statement_time = DEFAULT")

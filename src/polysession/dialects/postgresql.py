@@ -67,9 +67,11 @@ class PostgreSQL(Dialect):
         """Holds for statements outside of a transaction too: each is a transaction of its own."""
         return Setting("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "RESET default_transaction_read_only")
 
-    def statement_timeout(self, seconds: float) -> Setting:
+    def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting:
         """Whole milliseconds; at least one, because 0 would mean no limit."""
-        return Setting(f"SET LOCAL statement_timeout = {milliseconds(seconds)}")
+        if in_transaction:
+            return Setting(f"SET LOCAL statement_timeout = {milliseconds(seconds)}")
+        return Setting(f"SET statement_timeout = {milliseconds(seconds)}", "RESET statement_timeout")
 
     def lock_timeout(self, seconds: float) -> Setting:
         """Whole milliseconds; at least one, because 0 would mean no limit."""

@@ -50,7 +50,7 @@ class SQLite(Dialect):
         """Binds changes of the data. It does not bind ATTACH and PRAGMA, nor who turns it off again."""
         return Setting("PRAGMA query_only = ON", "PRAGMA query_only = OFF")
 
-    def statement_timeout(self, seconds: float) -> None:
+    def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> None:
         """None: SQL cannot say it. The shell sets a progress handler on the driver's connection."""
         milliseconds(seconds)
 

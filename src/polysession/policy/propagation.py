@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from ..options import Propagation, UnitOptions
+from ..topology import Role
 
 __all__ = ["Decision", "Join", "Nest", "OpenNew", "Refuse", "decide"]
 
@@ -45,10 +46,17 @@ _JOIN = Join()
 _NEST = Nest()
 
 
-def decide(asked: UnitOptions, around: UnitOptions | None, *, time_left: float | None = None) -> Decision:
+def decide(
+    asked: UnitOptions,
+    around: UnitOptions | None,
+    *,
+    time_left: float | None = None,
+    roles: tuple[Role, Role] | None = None,
+) -> Decision:
     """What a unit that asks for `asked` does inside `around`, the unit open here for one of its databases.
 
-    `time_left` is what the open unit's deadline leaves, in seconds; None if it has none.
+    `time_left` is what the open unit's deadline leaves, in seconds; None if it has none. `roles` are that of the
+    endpoint asked for and that of the open unit's; None if they are the same.
     """
     mode = asked.propagation
     if around is None:
@@ -65,9 +73,9 @@ def decide(asked: UnitOptions, around: UnitOptions | None, *, time_left: float |
                 ("call it outside of that unit", "ask for propagation='not_supported' to set the open unit aside"),
             )
         case Propagation.REQUIRED | Propagation.MANDATORY | Propagation.SUPPORTS:
-            return _mismatch(asked, around, time_left) or _JOIN
+            return _mismatch(asked, around, time_left, roles) or _JOIN
         case Propagation.NESTED:
-            return _mismatch(asked, around, time_left) or _NEST
+            return _mismatch(asked, around, time_left, roles) or _NEST
         case _:
             assert_never(mode)
 
@@ -88,13 +96,19 @@ def _outermost(mode: Propagation) -> Decision:
             assert_never(mode)
 
 
-def _mismatch(asked: UnitOptions, around: UnitOptions, time_left: float | None) -> Refuse | None:
+def _mismatch(
+    asked: UnitOptions, around: UnitOptions, time_left: float | None, roles: tuple[Role, Role] | None
+) -> Refuse | None:
     """The first attribute that the open unit cannot give to the one that would join it."""
     missing = [name for name in asked.databases if name not in around.databases]
     if missing:
         return _refuse("databases", _names(asked), _names(around))
     if asked.access is not around.access:
         return _refuse("access", f"a {asked.access} unit", f"a {around.access} unit")
+    if roles is not None and roles[0] is not roles[1]:
+        return _refuse("role", f"the {roles[0]}", f"the {roles[1]}")
+    if asked.atomic and len(asked.databases) > 1 and not around.atomic:
+        return _refuse("atomic", "all or nothing", "databases that commit one after the other")
     if asked.isolation is not None and asked.isolation is not around.isolation:
         return _refuse("isolation", asked.isolation, around.isolation or "the server's default")
     if asked.snapshot and not around.snapshot:

@@ -1,0 +1,291 @@
+"""The exits of a unit through a synchronous door: each function opens `units` units and ends all of them its way.
+
+Nothing is judged here. What the units were told goes into the `Tally`, what else is worth counting into the answer.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Self
+
+from sqlalchemy.orm import Session
+
+from proofs.sides import SIZE, Side
+from proofs.tally import ROW, WHICH, Boom, Tally
+
+__all__ = ["EXITS"]
+
+WORKERS: Final = 8
+"""Threads over a pool of five."""
+BYSTANDERS: Final = 6
+"""Threads that do honest work while another is interrupted."""
+_FIRST: Final = 20
+"""Units that are timed before the first interrupt."""
+
+
+def returned(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """The block ends."""
+
+    def one(_: random.Random) -> None:
+        _honest(side, tally)
+
+    return _by_workers(one, units, seed)
+
+
+def raised(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """The block's own exception leaves it."""
+
+    def one(_: random.Random) -> None:
+        n = tally.number()
+        try:
+            with side.begin() as session:
+                _work(session, tally, n)
+                raise Boom
+        except Boom as error:
+            tally.ended(n, error)
+        except Exception as error:
+            tally.ended(n, error, expected=False)
+
+    return _by_workers(one, units, seed)
+
+
+def generator(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """The unit is in a generator that is closed early, or dropped, or dropped as part of a cycle."""
+
+    def rows(n: int) -> Iterator[Any]:
+        with side.begin() as session:
+            _work(session, tally, n)
+            yield from session.scalars(WHICH.where(WHICH.selected_columns.n == n))
+
+    def one(draw: random.Random) -> None:
+        n = tally.number()
+        way = draw.choice(("closed", "dropped", "in a cycle"))
+        try:
+            unit = rows(n)
+            next(unit)
+            if way == "closed":
+                unit.close()
+            elif way == "in a cycle":
+                knot: list[Any] = [unit]
+                knot.append(knot)
+                del knot, unit
+                gc.collect()
+            else:
+                del unit
+            tally.ended(n, GeneratorExit())
+        except Exception as error:
+            tally.ended(n, error, expected=False)
+
+    return _by_workers(one, units, seed)
+
+
+def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """A thread of its own for each unit, which dies of an error in the block or leaves an open session behind."""
+    draw = random.Random(seed)
+    seen: Counter[str] = Counter()
+    loose: list[int] = []
+
+    def dies(n: int) -> None:
+        with side.begin() as session:
+            _work(session, tally, n)
+            raise Boom
+
+    def leaves(n: int, knotted: bool) -> None:
+        session = side.open()
+        _work(session, tally, n)
+        if knotted:
+            session.info["itself"] = session
+            loose.append(n)
+
+    def run(target: Callable[..., None], n: int, *args: Any) -> None:
+        try:
+            target(n, *args)
+            tally.ended(n, GeneratorExit())
+        except Boom as error:
+            tally.ended(n, error)
+            raise
+        except Exception as error:
+            tally.ended(n, error, expected=False)
+
+    quiet, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        while tally.begun < units:
+            batch = []
+            for _ in range(min(WORKERS, units - tally.begun)):
+                n = tally.number()
+                way = draw.choice(("dies", "leaves", "leaves knotted"))
+                seen[f"threads that {way.split()[0]}"] += 1
+                args: tuple[Any, ...] = (dies, n) if way == "dies" else (leaves, n, "knotted" in way)
+                batch.append(threading.Thread(target=run, args=args))
+            for thread in batch:
+                thread.start()
+            while any(thread.is_alive() for thread in batch):
+                # what is left in cycles is somebody else's connection until it is collected
+                if len(loose) >= SIZE:
+                    gc.collect()
+                    loose.clear()
+                batch[0].join(0.01)
+                batch = [thread for thread in batch if thread.is_alive()] or batch[:1]
+            gc.collect()
+            loose.clear()
+    finally:
+        threading.excepthook = quiet
+    return seen
+
+
+def interrupted(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """A real signal raises KeyboardInterrupt at a random moment: on the way in, in the block or on the way out.
+
+    The first half of the units is alone; during the second half other threads work through the same pool.
+    """
+    seen: Counter[str] = Counter()
+    with Alarm() as alarm:
+        _interrupted(side, tally, units // 2, random.Random(seed), alarm, seen)
+        over = threading.Event()
+        bystanders = [
+            threading.Thread(target=_until, args=(over, side, tally), name=f"bystander {number}", daemon=True)
+            for number in range(BYSTANDERS)
+        ]
+        for thread in bystanders:
+            thread.start()
+        try:
+            _interrupted(side, tally, units - units // 2, random.Random(seed + 1), alarm, seen)
+        finally:
+            over.set()
+            for thread in bystanders:
+                thread.join()
+    seen["swallowed by a finalizer"] = alarm.swallowed
+    seen["bystanders' units"] = tally.begun - units - 2 * _FIRST
+    return seen
+
+
+def _interrupted(
+    side: Side, tally: Tally, units: int, draw: random.Random, alarm: Alarm, seen: Counter[str]
+) -> None:
+    times = []
+    for _ in range(_FIRST):
+        began = time.perf_counter()
+        _honest(side, tally)
+        times.append(time.perf_counter() - began)
+    usual = statistics.median(times)
+    for _ in range(units):
+        n = tally.number()
+        where = "on the way in"
+        began = time.perf_counter()
+        try:
+            try:
+                alarm.set(draw.uniform(0.02, 1.05) * usual)
+                with side.begin() as session:
+                    where = "in the block"
+                    _work(session, tally, n)
+                    where = "on the way out"
+                alarm.off()
+            finally:
+                alarm.off()
+        except KeyboardInterrupt as error:
+            tally.ended(n, error)
+            seen[f"interrupted {where}"] += 1
+        except Exception as error:
+            tally.ended(n, error, expected=alarm.rang)
+            seen["came out as another error"] += alarm.rang
+        else:
+            tally.ended(n)
+            seen["too late" if not alarm.rang else "without effect"] += 1
+            usual += 0.05 * (time.perf_counter() - began - usual)
+
+
+class Alarm:
+    """Raises one KeyboardInterrupt in the main thread, by SIGALRM. Gives back the timer that it found."""
+
+    def __enter__(self) -> Self:
+        self.rang = False
+        self.swallowed = 0
+        self._armed = False
+        self._found = (time.monotonic(), *signal.setitimer(signal.ITIMER_REAL, 0))
+        self._handler = signal.signal(signal.SIGALRM, self._ring)
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._swallow
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.off()
+        sys.unraisablehook = self._unraisable
+        signal.signal(signal.SIGALRM, self._handler)
+        since, left, every = self._found
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - since)), every)
+
+    def set(self, seconds: float) -> None:
+        """Ring once after `seconds`."""
+        self.rang = False
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def off(self) -> None:
+        """Do not ring."""
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ring(self, *_: object) -> None:
+        if self._armed:
+            self._armed = False
+            self.rang = True
+            raise KeyboardInterrupt
+
+    def _swallow(self, unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            self.swallowed += 1  # it came while a finalizer ran, where Python drops every error
+        else:
+            self._unraisable(unraisable)
+
+
+def _work(session: Session, tally: Tally, n: int) -> None:
+    session.execute(ROW, {"n": n})
+    tally.answered(n, session.scalars(WHICH.where(WHICH.selected_columns.n == n)).first())
+
+
+def _honest(side: Side, tally: Tally) -> None:
+    n = tally.number()
+    try:
+        with side.begin() as session:
+            _work(session, tally, n)
+    except Exception as error:
+        tally.ended(n, error, expected=False)
+    else:
+        tally.ended(n)
+
+
+def _until(over: threading.Event, side: Side, tally: Tally) -> None:
+    while not over.is_set():
+        _honest(side, tally)
+
+
+def _by_workers(one: Callable[[random.Random], None], units: int, seed: int) -> Counter[str]:
+    def work(number: int) -> None:
+        draw = random.Random(seed * WORKERS + number)
+        for _ in range(number, units, WORKERS):
+            one(draw)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return Counter()
+
+
+EXITS: Final[Mapping[str, Callable[[Side, Tally, int, int], Counter[str]]]] = {
+    "return": returned,
+    "exception": raised,
+    "generator": generator,
+    "thread death": thread_death,
+    "interrupt": interrupted,
+}
+"""By the name of the exit."""

@@ -1,0 +1,225 @@
+"""The two sides of a comparison, with the same verbs: our doors, and SQLAlchemy's session factories and pools.
+
+Both have a pool of `SIZE` connections and no overflow. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Final, Protocol, cast
+
+from polysession import AsyncSessions, Sessions
+from sqlalchemy import Engine, event, text
+from sqlalchemy.engine import create_engine
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import QueuePool
+
+__all__ = ["SIZE", "AsyncSide", "Ours", "OursAsync", "Plain", "PlainAsync", "Side"]
+
+SIZE: Final = 5
+"""Connections of each pool."""
+_PATIENCE: Final = 20.0
+"""Seconds that a unit waits for a connection: longer than any honest wait here."""
+_ONE: Final = text("SELECT 1")
+
+
+class _Known(Protocol):
+    """What can be read of either side at any time."""
+
+    def held(self) -> int:
+        """Units and sessions that have not ended, as far as the side knows."""
+
+    def out(self) -> int:
+        """Connections that are out of the pool."""
+
+    def idle(self) -> int:
+        """Connections that wait in the pool."""
+
+
+class Side(_Known, Protocol):
+    """One side for threads."""
+
+    def begin(self) -> AbstractContextManager[Session]:
+        """A unit of work."""
+
+    def open(self) -> Session:
+        """A session that its owner ends."""
+
+    def served(self) -> int:
+        """How many sessions get a connection at the same time, up to `SIZE`."""
+
+    def close(self) -> None:
+        """The end of the side."""
+
+
+class AsyncSide(_Known, Protocol):
+    """One side for asyncio."""
+
+    def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """A unit of work."""
+
+    def open(self) -> AsyncSession:
+        """A session that its owner ends."""
+
+    async def served(self) -> int:
+        """How many sessions get a connection at the same time, up to `SIZE`."""
+
+    async def close(self) -> None:
+        """The end of the side."""
+
+
+class _OurCounts:
+    door: Sessions | AsyncSessions
+
+    def held(self) -> int:
+        return len(self.door.held())
+
+    def out(self) -> int:
+        return self.door._connections_out()
+
+    def idle(self) -> int:
+        return sum(endpoint.idle for endpoint in self.door.ready().endpoints)
+
+
+class Ours(_OurCounts):
+    """`Sessions`."""
+
+    def __init__(self, url: str) -> None:
+        self.door = Sessions.from_mapping(_settings(url))
+
+    def begin(self) -> AbstractContextManager[Session]:
+        return self.door.begin()
+
+    def open(self) -> Session:
+        return self.door.open()
+
+    def served(self) -> int:
+        return _served(self)
+
+    def close(self) -> None:
+        self.door.close()
+
+
+class OursAsync(_OurCounts):
+    """`AsyncSessions`."""
+
+    def __init__(self, url: str) -> None:
+        self.door = AsyncSessions.from_mapping(_settings(url))
+
+    def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
+        return self.door.begin()
+
+    def open(self) -> AsyncSession:
+        return self.door.open()
+
+    async def served(self) -> int:
+        return await _served_async(self)
+
+    async def close(self) -> None:
+        await self.door.close()
+
+
+class _PlainCounts:
+    engine: Engine | AsyncEngine
+
+    def held(self) -> int:
+        return 0  # nobody keeps count
+
+    def out(self) -> int:
+        return cast("QueuePool", self.engine.pool).checkedout()
+
+    def idle(self) -> int:
+        return cast("QueuePool", self.engine.pool).checkedin()
+
+
+class Plain(_PlainCounts):
+    """`sessionmaker` over `create_engine`, whose pool is SQLAlchemy's `QueuePool`."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = create_engine(url, poolclass=QueuePool, **_ENGINE)
+        _be_patient(self.engine)
+        self._maker = sessionmaker(self.engine)
+
+    def begin(self) -> AbstractContextManager[Session]:
+        return self._maker.begin()
+
+    def open(self) -> Session:
+        return self._maker()
+
+    def served(self) -> int:
+        self.engine.pool._timeout = 0.5  # type: ignore[attr-defined]  # all waits are over: what is missing is lost
+        return _served(self)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+class PlainAsync(_PlainCounts):
+    """`async_sessionmaker` over `create_async_engine`, whose pool is SQLAlchemy's `AsyncAdaptedQueuePool`."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: AsyncEngine = create_async_engine(url, **_ENGINE)
+        _be_patient(self.engine.sync_engine)
+        self._maker = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
+        return self._maker.begin()
+
+    def open(self) -> AsyncSession:
+        return self._maker()
+
+    async def served(self) -> int:
+        self.engine.pool._timeout = 0.5  # type: ignore[attr-defined]  # all waits are over: what is missing is lost
+        return await _served_async(self)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+_ENGINE: Final[dict[str, Any]] = {"pool_size": SIZE, "max_overflow": 0, "pool_timeout": _PATIENCE}
+
+
+def _settings(url: str) -> dict[str, Any]:
+    return {"databases": {"main": {"url": url, "pool": {"size": SIZE, "checkout_timeout": _PATIENCE}}}}
+
+
+def _be_patient(engine: Engine) -> None:
+    """Let SQLite wait for its write lock as long as a unit waits for a connection; its default is 5 s."""
+    if engine.dialect.name == "sqlite":
+
+        def settings(connection: Any, _: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={int(_PATIENCE * 1000)}")
+            cursor.close()
+
+        event.listen(engine, "connect", settings)
+
+
+def _served(side: Side) -> int:
+    sessions = []
+    try:
+        for _ in range(SIZE):
+            sessions.append(side.open())
+            sessions[-1].execute(_ONE).all()
+        return SIZE
+    except (TimeoutError, PoolTimeout):
+        return len(sessions) - 1
+    finally:
+        for session in sessions:
+            session.close()
+
+
+async def _served_async(side: AsyncSide) -> int:
+    sessions = []
+    try:
+        for _ in range(SIZE):
+            sessions.append(side.open())
+            (await sessions[-1].execute(_ONE)).all()
+        return SIZE
+    except (TimeoutError, PoolTimeout):
+        return len(sessions) - 1
+    finally:
+        for session in sessions:
+            await session.close()

@@ -1,0 +1,210 @@
+"""What is seen of every statement of a holding: how many, how long, whether its deadline or its transaction is gone.
+
+`Dialect.do_execute`, `do_executemany` and `do_execute_no_params` are the documented methods through which SQLAlchemy
+sends every statement (SQLAlchemy documentation, "Core Internals"). They are wrapped on the dialect of each engine of
+our making: unlike connection events, which switch SQLAlchemy to its slower path, this costs well under a microsecond.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Connection, Engine
+
+from .. import dialects
+from ..dialects.base import StatementTimeout
+from ..errors import DeadlineExceeded, UnitRolledBack
+from .signs import said_by_server, takes_transaction
+
+if TYPE_CHECKING:
+    from .holding import Holding
+
+__all__ = ["Watch", "attach", "watch_statements"]
+
+_MARK = "_polysession_watch"
+_UNDO = "polysession_undo"
+"""Where a connection keeps what undoes a limit that outlived its unit; done before its next use, not before."""
+_SLACK = 0.05
+"""Seconds by which a statement's own limit may lag behind the deadline before it is said again."""
+
+
+class Watch:
+    """The statements of one holding. Written by its owner alone."""
+
+    __slots__ = (
+        "aborted",
+        "allowed",
+        "deadline_at",
+        "holding",
+        "in_database",
+        "in_transaction",
+        "limit",
+        "lost",
+        "statements",
+        "waited",
+    )
+
+    def __init__(self, holding: Holding, deadline_at: float | None, *, in_transaction: bool) -> None:
+        self.holding = holding
+        self.in_transaction = in_transaction
+        """Its statements run in a transaction of the server's, not each on its own."""
+        self.deadline_at = deadline_at
+        """In seconds of `time.monotonic()`."""
+        self.allowed = 0.0 if deadline_at is None else deadline_at - holding.opened_at
+        self.statements = 0
+        self.in_database = 0.0
+        """Seconds in which the database worked or its answer was under way."""
+        self.waited = 0.0
+        """Seconds spent waiting for a connection."""
+        self.limit: float | None = None
+        """What the server was last told a statement may take."""
+        self.lost: BaseException | None = None
+        """After this error the server had rolled back the whole transaction by itself."""
+        self.aborted: BaseException | None = None
+        """After this error the server answers COMMIT with a rollback, unless a savepoint was returned to."""
+
+    def before(self, connection: Connection) -> None:
+        """Refuse a statement that must not be sent; tell the server how long it may take."""
+        self.refuse_if_lost(self.lost)
+        if self.deadline_at is not None:
+            left = self.deadline_at - time.monotonic()
+            if left <= 0:
+                raise self.exceeded("before a statement")
+            if self.limit is None or left < self.limit * 0.9 - _SLACK:
+                self.limit = left
+                self._limit_statements(connection, left)
+
+    def failed(self, error: BaseException, backend: str) -> None:
+        """Note an error that took the transaction with it: what is sent next would run in another one."""
+        if self.in_transaction:
+            if takes_transaction(error, backend):
+                self.lost = error
+            elif dialects.of(backend).capabilities.errors_abort and said_by_server(error):
+                self.aborted = error
+
+    def refuse_commit(self) -> None:
+        """Raise what makes a COMMIT pointless: the transaction is gone, or the deadline has passed."""
+        self.refuse_if_lost(self.lost or self.aborted)
+        if self.is_over:
+            raise self.exceeded("before COMMIT")
+
+    def refuse_if_lost(self, error: BaseException | None) -> None:
+        """Raise `UnitRolledBack` if the server has given up the transaction at `error` and the unit went on."""
+        if error is None:
+            return
+        holding = self.holding
+        raise UnitRolledBack(
+            f"{holding.kind} {holding.name!r} cannot go on: the server has rolled back its whole transaction",
+            why=f"{type(error).__name__} was swallowed inside it; it was opened at {holding.origin}",
+            do=(
+                "let that error pass",
+                "put what may fail behind begin_nested()",
+                "repeat the whole unit with run() or unit(retry=...)",
+            ),
+            unit=holding.name,
+        ) from error
+
+    def exceeded(self, where: str) -> DeadlineExceeded:
+        """The report: how long it took and where the time went."""
+        holding = self.holding
+        assert self.deadline_at is not None
+        total = time.monotonic() - holding.opened_at
+        allowed = self.allowed
+        elsewhere = max(0.0, total - self.in_database - self.waited)
+        return DeadlineExceeded(
+            f"unit {holding.name!r} took longer than its {allowed:.3g} s: {total:.2f} s when it was noticed, {where}",
+            why=(
+                f"{self.waited:.2f} s waiting for a connection, {self.in_database:.2f} s in {self.statements} "
+                f"statements, {elsewhere:.2f} s elsewhere; it was opened at {holding.origin}"
+            ),
+            do=("do less in one unit", "do what is not the database's outside of the unit", "raise its deadline"),
+            unit=holding.name,
+            deadline=allowed,
+            total=total,
+            waited=self.waited,
+            in_database=self.in_database,
+            elsewhere=elsewhere,
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """The deadline has passed."""
+        return self.deadline_at is not None and time.monotonic() >= self.deadline_at
+
+    def _limit_statements(self, connection: Connection, seconds: float) -> None:
+        dialect = dialects.of(connection.dialect.name)
+        if dialect.capabilities.statement_timeout is StatementTimeout.CLIENT:
+            raw = connection.info.get("polysession_sqlite")
+            if raw is not None:
+                raw.stop_at(self.deadline_at)
+                connection.info[_UNDO] = raw.never_stop
+            return
+        setting = dialect.statement_timeout(seconds, in_transaction=self.in_transaction)
+        if setting is not None:
+            _say(connection, setting.apply)
+            if setting.undo:
+                connection.info[_UNDO] = setting.undo
+
+
+def _say(connection: Connection, statement: str) -> None:
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement)
+    finally:
+        cursor.close()
+
+
+def attach(connection: Connection, watch: Watch) -> None:
+    """Let `watch` see the statements of this connection until it is given back."""
+    setattr(connection, _MARK, watch)
+    undo = connection.info.pop(_UNDO, None)
+    if isinstance(undo, str):
+        _say(connection, undo)
+    elif undo is not None:
+        undo()
+
+
+def watch_statements(engine: Engine) -> None:
+    """Wrap the methods of the engine's dialect that send a statement."""
+    dialect: Any = engine.dialect
+    backend = dialect.name
+    now = time.perf_counter
+
+    def watched(send: Callable[..., None], context_at: int) -> Callable[..., None]:
+        def send_watched(*args: Any, **kwargs: Any) -> None:
+            context = kwargs.get("context") or (args[context_at] if len(args) > context_at else None)
+            connection: Connection | None = getattr(context, "root_connection", None)
+            watch: Watch | None = getattr(connection, _MARK, None)
+            if connection is None or watch is None:
+                send(*args, **kwargs)
+                return
+            watch.before(connection)
+            began = now()
+            try:
+                send(*args, **kwargs)
+            except BaseException as error:
+                watch.failed(error, backend)
+                raise
+            else:
+                watch.aborted = None  # an aborted transaction takes no statement but a return to a savepoint
+            finally:
+                watch.in_database += now() - began
+                watch.statements += 1
+
+        return send_watched
+
+    def forgiving(return_to: Callable[..., None]) -> Callable[..., None]:
+        def return_watched(connection: Connection, name: str) -> None:
+            return_to(connection, name)
+            watch: Watch | None = getattr(connection, _MARK, None)
+            if watch is not None:
+                watch.aborted = None
+
+        return return_watched
+
+    dialect.do_rollback_to_savepoint = forgiving(dialect.do_rollback_to_savepoint)
+    dialect.do_execute = watched(dialect.do_execute, 3)
+    dialect.do_executemany = watched(dialect.do_executemany, 3)
+    dialect.do_execute_no_params = watched(dialect.do_execute_no_params, 2)

@@ -1,0 +1,3 @@
+"""stub"""
+PROPERTY = "conformance"
+class Outcomes: ...

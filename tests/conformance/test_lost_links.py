@@ -1,0 +1,95 @@
+"""Lost links"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from polysession import AsyncSessions
+from polysession.errors import CommitUnknown, UnitRolledBack
+from tests.engines.process import wait_until
+
+from .cells import Cell
+from .schema import Item
+
+NO_LINK = "SQLite has no link that could be cut; the driver's connection is closed below the session instead"
+
+
+async def link(session: AsyncSession) -> Any:
+    """The driver's connection of a session."""
+    return await session.run_sync(lambda sync: sync.connection().connection.driver_connection)
+
+
+async def cut(driver: Any, cell: Cell) -> None:
+    """End a connection from the other side."""
+    if cell.engine == "sqlite":
+        cell.differs(NO_LINK)
+        closing = driver.close()
+        if cell.is_async:
+            await closing
+    else:
+        cell.database.cut()
+        wait_until(lambda: not cell.database.census(), what="the connections are gone")
+
+
+async def works(door: AsyncSessions, cell: Cell) -> None:
+    """The next unit works."""
+    async with door.begin() as session:
+        session.add(Item(id=2, name="two"))
+    assert cell.witness.items() == [2]
+
+
+async def test_cut_in_the_body(door: AsyncSessions, cell: Cell) -> None:
+    """A connection that is cut while the body runs raises the database's error; the unit is rolled back."""
+    with pytest.raises(DBAPIError):
+        async with door.begin() as session:
+            session.add(Item(id=1, name="one"))
+            await session.flush()
+            await cut(await link(session), cell)
+            await session.execute(sa.text("select 1"))
+    assert door.counts().rolled_back == 1
+    assert cell.witness.items() == []
+    await works(door, cell)
+
+
+async def test_cut_and_swallowed(door: AsyncSessions, cell: Cell) -> None:
+    """A body that swallows the error of a lost connection does not end as committed."""
+    with pytest.raises((UnitRolledBack, DBAPIError)):
+        async with door.begin() as session:
+            session.add(Item(id=1, name="one"))
+            await session.flush()
+            await cut(await link(session), cell)
+            with pytest.raises(DBAPIError):
+                await session.execute(sa.text("select 1"))
+    assert door.counts().committed == 0
+    assert cell.witness.items() == []
+    await works(door, cell)
+
+
+async def test_cut_before_commit(door: AsyncSessions, cell: Cell) -> None:
+    """COMMIT on a connection that was cut never ends as committed: CommitUnknown, since its answer is lost."""
+    with pytest.raises((CommitUnknown, DBAPIError)) as caught:
+        async with door.begin() as session:
+            session.add(Item(id=1, name="one"))
+            await session.flush()
+            await cut(await link(session), cell)
+    print("CUT", cell.place, repr(caught.value)[:300], repr(caught.value.__cause__)[:200], door.counts())
+    assert door.counts().committed == 0
+    assert cell.witness.items() == []
+    await works(door, cell)
+
+
+async def test_cut_while_idle(door: AsyncSessions, cell: Cell) -> None:
+    """A connection that was cut in the pool costs one unit its database error at most; run() repeats that unit."""
+
+    async def write(session: AsyncSession) -> None:
+        session.add(Item(id=2, name="two"))
+
+    await cut(await door.run(link), cell)
+    await door.run(write)
+    assert cell.witness.items() == [2]
+    assert door.counts().repeated <= 1
