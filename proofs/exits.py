@@ -17,29 +17,37 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 import time
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from sqlalchemy.orm import Session
+from tests.engines.mariadb import MariaDB
+from tests.engines.process import wait_until
 from tests.engines.sqlite import SQLite
 from tests.engines.targets import ASYNC_DRIVERS, SYNC_DRIVERS, FreshDatabase, Servers, mark_of
 
 from proofs import exits_tasks, exits_threads
 from proofs.results import Profile, Result
-from proofs.sides import SIZE, Ours, OursAsync, Plain, PlainAsync
-from proofs.tally import Boom, Tally, numbers_in, prepare
+from proofs.sides import SIZE, AsyncSide, Ours, OursAsync, Plain, PlainAsync, Side
+from proofs.tally import ROW, Boom, Tally, numbers_in, prepare
 
-__all__ = ["NAME", "TARGETS", "Cell", "Row", "cells", "judge", "run", "run_cell"]
+__all__ = ["NAME", "TARGETS", "Cell", "Row", "cells", "judge", "judge_controls", "run", "run_cell", "run_forgetful"]
 
 NAME: Final = "exits"
 TARGETS: Final = ("sqlite", "pg15", "pg18", "mariadb")
 _PATIENCE: Final = 10.0
 """Seconds in which the server must have noticed that a connection ended."""
+_SIDES: Final[Mapping[str, Callable[[str], Side]]] = {"ours": Ours, "plain": Plain}
+_ASYNC_SIDES: Final[Mapping[str, Callable[[str], AsyncSide]]] = {"ours": OursAsync, "plain": PlainAsync}
 _CERTAIN: Final = frozenset({"exception", "generator", "thread death"})
 """Exits after which a unit cannot have committed."""
 
@@ -95,8 +103,7 @@ def cells(target: str) -> Iterator[Cell]:
 
 def run(profile: Profile, seed: int) -> Result:
     """All cells that can be run here, ours and the control's."""
-    ours: list[Row] = []
-    plain: list[Row] = []
+    rows: dict[str, list[Row]] = {"ours": [], "plain": []}
     failures: list[str] = []
     skipped: list[str] = []
     servers = Servers()
@@ -111,53 +118,78 @@ def run(profile: Profile, seed: int) -> Result:
                 skipped.append(target)
                 continue
             for cell in wanted:
-                for side, rows in (("ours", ours), ("plain", plain)):
+                for kind, found in rows.items():
                     began = time.monotonic()
-                    row = run_cell(cell, servers, side, profile.units, seed)
-                    found = judge(row, profile.units) if side == "ours" else []
-                    failures += [f"{cell}: {what}" for what in found]
-                    rows.append(row)
-                    profile.say(f"{_line(row)}  {time.monotonic() - began:.1f} s{'  FAILED' if found else ''}")
-        leaking = _forgetful(servers)
-        if not judge(leaking, leaking.told["raised"]):
-            failures.append("the control with forgotten sessions was not found out")
+                    row = run_cell(cell, servers, kind, profile.units, seed)
+                    wrong = judge(row, profile.units) if kind == "ours" else []
+                    failures += [f"{cell}: {what}" for what in wrong]
+                    found.append(row)
+                    profile.say(f"{_line(row)}  {time.monotonic() - began:.1f} s{'  FAILED' if wrong else ''}")
+        forgetful = run_forgetful(servers)
     finally:
         servers.close()
-    silent = [row.cell for row in plain if row.seen.get("threads that leaves") and row.reported_dropped]
-    failures += [f"the control reported dropped sessions in {cell}" for cell in silent]
+    failures += judge_controls(rows["plain"], forgetful)
     return Result(
         name=NAME,
         seed=seed,
         profile=profile.name,
-        counts={f"{side}: {key}": value for side, rows in (("ours", ours), ("plain", plain)) for key, value in
-                _totals(rows).items()},
-        cells=tuple(asdict(row) for row in ours),
-        control=tuple(asdict(row) for row in (*plain, leaking)),
-        passed=not failures and bool(ours),
-        why="; ".join(failures) or f"{len(ours)} cells" + (f", without {', '.join(skipped)}" if skipped else ""),
+        counts={f"{kind}: {what}": count for kind, found in rows.items() for what, count in _totals(found).items()},
+        cells=tuple(asdict(row) for row in rows["ours"]),
+        control=tuple(asdict(row) for row in (*rows["plain"], forgetful)),
+        passed=not failures and bool(rows["ours"]),
+        why="; ".join(failures) or f"{len(rows['ours'])} cells{', without ' if skipped else ''}{', '.join(skipped)}",
     )
 
 
-def run_cell(cell: Cell, servers: Servers, side: str, units: int, seed: int) -> Row:
-    """One cell in a database of its own."""
-    database = servers.fresh(cell.target)
+def run_cell(cell: Cell, servers: Servers, kind: str, units: int, seed: int) -> Row:
+    """One cell in a database of its own, with the side that `kind` names."""
     seed = zlib.crc32(f"{cell} {seed}".encode())
+
+    def measure(database: FreshDatabase, tally: Tally) -> dict[str, Any]:
+        url = database.url(cell.driver)
+        if cell.asynchronous:
+            side = _ASYNC_SIDES[kind](url)
+            return asyncio.run(_in_tasks(exits_tasks.EXITS[cell.exit], database, side, tally, units, seed))
+        return _in_threads(exits_threads.EXITS[cell.exit], database, _SIDES[kind](url), tally, units, seed)
+
+    return _measured(str(cell), kind, servers, cell.target, measure, certain=cell.exit in _CERTAIN)
+
+
+def run_forgetful(servers: Servers, units: int = 3) -> Row:
+    """The control that must fail: our own door, with owners that never close their sessions."""
+
+    def measure(database: FreshDatabase, tally: Tally) -> dict[str, Any]:
+        try:
+            return _in_threads(_forgotten, database, Ours(database.url()), tally, units, 0)
+        finally:
+            while _KEPT:
+                _KEPT.pop().close()
+
+    return _measured("forgotten sqlite/pysqlite", "ours", servers, "sqlite", measure, certain=True)
+
+
+def _measured(
+    label: str,
+    side: str,
+    servers: Servers,
+    target: str,
+    measure: Callable[[FreshDatabase, Tally], dict[str, Any]],
+    *,
+    certain: bool,
+) -> Row:
+    database = servers.fresh(target)
     try:
         prepare(database.url())
         tally = Tally()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            if cell.asynchronous:
-                found = asyncio.run(_in_tasks(cell, database, side, tally, units, seed))
-            else:
-                found = _in_threads(cell, database, side, tally, units, seed)
+            found = measure(database, tally)
             gc.collect()
-        told = tally.compared(numbers_in(database.url()), certain=cell.exit in _CERTAIN)
         return Row(
-            cell=str(cell),
+            cell=label,
             side=side,
-            told=told,
-            reported_dropped=_count(caught, "polysession: "),
+            told=tally.compared(numbers_in(database.url()), certain=certain),
+            reported_dropped=_count(caught, "was dropped without"),
             collector_warnings=_count(caught, "garbage collector"),
             errors=tuple(f"{count} x {text}" for text, count in tally.unexpected.most_common(5)),
             **found,
@@ -190,33 +222,136 @@ def judge(row: Row, units: int) -> list[str]:
     return [what for what, holds in expectations if not holds]
 
 
+def judge_controls(plain: Iterable[Row], forgetful: Row) -> list[str]:
+    """Which control did not fail as it must."""
+    wrong = [
+        f"the control reported the sessions that were left open in {row.cell}"
+        for row in plain
+        if row.seen.get("threads that leaves") and row.reported_dropped
+    ]
+    if not (forgetful.held and forgetful.out and forgetful.served < SIZE and judge(forgetful, 0)):
+        wrong.append("sessions that nobody closed were not found out")
+    return wrong
+
+
 # -- measuring
 
 
 def _in_threads(
-    cell: Cell, database: FreshDatabase, kind: str, tally: Tally, units: int, seed: int
+    leave: exits_threads.Exit, database: FreshDatabase, side: Side, tally: Tally, units: int, seed: int
 ) -> dict[str, Any]:
-    side = _SIDES[kind](database.url(cell.driver))
-    seen = exits_threads.EXITS[cell.exit](side, tally, units, seed)
+    seen = leave(side, tally, units, seed)
     gc.collect()
     found: dict[str, Any] = {"seen": dict(seen), "held": side.held(), "out": side.out(), "served": side.served()}
-    found |= _until_agreed(side.idle, database, time.sleep)
+    found |= _agreed(side.idle(), database)
     side.close()
-    del side
     gc.collect()
     return found | {"after_close": _settled(lambda: _connections(database), 0)}
 
 
 async def _in_tasks(
-    cell: Cell, database: FreshDatabase, kind: str, tally: Tally, units: int, seed: int
+    leave: exits_tasks.Exit, database: FreshDatabase, side: AsyncSide, tally: Tally, units: int, seed: int
 ) -> dict[str, Any]:
-    side = _ASYNC_SIDES[kind](database.url(cell.driver))
-    seen = await exits_tasks.EXITS[cell.exit](side, tally, units, seed)
+    seen = await leave(side, tally, units, seed)
     gc.collect()
     await asyncio.sleep(0)
     found: dict[str, Any] = {"seen": dict(seen), "held": side.held(), "out": side.out(), "served": await side.served()}
     found |= await asyncio.to_thread(_agreed, side.idle(), database)
     await side.close()
-    del side
     gc.collect()
     return found | {"after_close": await asyncio.to_thread(_settled, lambda: _connections(database), 0)}
+
+
+def _agreed(idle: int, database: FreshDatabase) -> dict[str, int]:
+    """The pool's figure and the server's, when they agree or the time is up."""
+    at_server = _settled(lambda: _connections(database), idle)
+    return {
+        "idle": idle,
+        "at_server": at_server,
+        "in_transaction": _settled(lambda: _transactions(database), 0),
+    }
+
+
+def _settled(count: Callable[[], int], wanted: int) -> int:
+    """What `count` says when it says `wanted`, or when the time is up: a server ends connections in its own time."""
+    try:
+        wait_until(lambda: count() == wanted, _PATIENCE, every=0.02)
+    except TimeoutError:
+        return count()
+    return wanted
+
+
+def _connections(database: FreshDatabase) -> int:
+    """The connections that are open at the server; for SQLite, those that have read the write-ahead log.
+
+    A file that was closed while another connection has locks on it stays open until those are gone, its log does not
+    (SQLite source, os_unix.c, "Posix Advisory Locking"), so descriptors of the log are the true count.
+    """
+    server = database.server
+    if not isinstance(server, SQLite):
+        return len(database.census())
+    log = f"{server.path(database.name)}-wal"
+    return sum(target == log for target in map(_target, Path("/proc/self/fd").iterdir()))
+
+
+def _target(entry: Path) -> str:
+    try:
+        return str(entry.readlink())
+    except FileNotFoundError:
+        return ""  # the descriptor that lists this folder
+
+
+def _transactions(database: FreshDatabase) -> int:
+    """The connections that are in a transaction; for SQLite, 1 if there are any."""
+    server = database.server
+    if isinstance(server, SQLite):
+        with closing(sqlite3.connect(server.path(database.name), timeout=0)) as connection:
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return int(busy)
+    if isinstance(server, MariaDB):
+        ((count,),) = server.ask(_INNODB, database.name)
+        return int(count)
+    return sum(backend.state != "idle" for backend in database.census())
+
+
+_INNODB: Final = (
+    "select count(*) from information_schema.innodb_trx as t join information_schema.processlist as p"
+    " on p.id = t.trx_mysql_thread_id where p.db = %s"
+)
+
+
+def _forgotten(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """Sessions whose owner lives and never closes them."""
+    for _ in range(units):
+        session = side.open()
+        _KEPT.append(session)
+        n = tally.number()
+        session.execute(ROW, {"n": n})
+        tally.ended(n, Boom())
+    return Counter()
+
+
+_KEPT: Final[list[Session]] = []
+
+
+def _count(caught: Iterable[warnings.WarningMessage], words: str) -> int:
+    return sum(words in str(warning.message) for warning in caught)
+
+
+def _totals(rows: Iterable[Row]) -> Counter[str]:
+    totals: Counter[str] = Counter()
+    for row in rows:
+        totals.update({"units": row.told["reported"] + row.told["raised"], "lost slots": SIZE - row.served})
+        totals.update({key: row.told[key] for key in ("lost", "committed_and_told", "committed_not_told")})
+        totals.update({"held": row.held, "out": row.out, "dropped and reported": row.reported_dropped})
+    return totals
+
+
+def _line(row: Row) -> str:
+    told = row.told
+    return (
+        f"{row.cell:<40} {row.side:<5} {told['reported']:>6} reported {told['raised']:>6} raised"
+        f" ({told['committed_and_told']} committed, told; {told['committed_not_told']} not told)"
+        f"  held {row.held} out {row.out} serves {row.served} pool {row.idle} server {row.at_server}"
+        f" after close {row.after_close}"
+    )

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from proofs.sides import SIZE, Side
 from proofs.tally import ROW, WHICH, Boom, Tally
 
-__all__ = ["EXITS"]
+__all__ = ["EXITS", "Exit"]
 
 WORKERS: Final = 8
 """Threads over a pool of five."""
@@ -167,9 +167,7 @@ def interrupted(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]
     return seen
 
 
-def _interrupted(
-    side: Side, tally: Tally, units: int, draw: random.Random, alarm: Alarm, seen: Counter[str]
-) -> None:
+def _interrupted(side: Side, tally: Tally, units: int, draw: random.Random, alarm: Alarm, seen: Counter[str]) -> None:
     times = []
     for _ in range(_FIRST):
         began = time.perf_counter()
@@ -281,7 +279,9 @@ def _by_workers(one: Callable[[random.Random], None], units: int, seed: int) -> 
     return Counter()
 
 
-EXITS: Final[Mapping[str, Callable[[Side, Tally, int, int], Counter[str]]]] = {
+Exit = Callable[[Side, Tally, int, int], Counter[str]]
+
+EXITS: Final[Mapping[str, Exit]] = {
     "return": returned,
     "exception": raised,
     "generator": generator,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Final, Protocol, cast
 
-from polysession import AsyncSessions, Sessions
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -16,12 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
+from polysession import AsyncSessions, Sessions
+
 __all__ = ["SIZE", "AsyncSide", "Ours", "OursAsync", "Plain", "PlainAsync", "Side"]
 
 SIZE: Final = 5
 """Connections of each pool."""
 _PATIENCE: Final = 20.0
 """Seconds that a unit waits for a connection: longer than any honest wait here."""
+_BRIEF: Final = 1.0
+"""The same when nobody else works: longer than the pool takes to find a connection that was lost."""
 _ONE: Final = text("SELECT 1")
 
 
@@ -82,6 +85,11 @@ class _OurCounts:
     def idle(self) -> int:
         return sum(endpoint.idle for endpoint in self.door.ready().endpoints)
 
+    def be_brief(self) -> None:
+        """All waits are over: a connection that does not come soon is lost."""
+        for room in self.door._ready_engines.rooms():
+            room.timeout = _BRIEF
+
 
 class Ours(_OurCounts):
     """`Sessions`."""
@@ -96,6 +104,7 @@ class Ours(_OurCounts):
         return self.door.open()
 
     def served(self) -> int:
+        self.be_brief()
         return _served(self)
 
     def close(self) -> None:
@@ -115,6 +124,7 @@ class OursAsync(_OurCounts):
         return self.door.open()
 
     async def served(self) -> int:
+        self.be_brief()
         return await _served_async(self)
 
     async def close(self) -> None:
@@ -133,6 +143,10 @@ class _PlainCounts:
     def idle(self) -> int:
         return cast("QueuePool", self.engine.pool).checkedin()
 
+    def be_brief(self) -> None:
+        """All waits are over: a connection that does not come soon is lost."""
+        cast("QueuePool", self.engine.pool)._timeout = _BRIEF
+
 
 class Plain(_PlainCounts):
     """`sessionmaker` over `create_engine`, whose pool is SQLAlchemy's `QueuePool`."""
@@ -149,7 +163,7 @@ class Plain(_PlainCounts):
         return self._maker()
 
     def served(self) -> int:
-        self.engine.pool._timeout = 0.5  # type: ignore[attr-defined]  # all waits are over: what is missing is lost
+        self.be_brief()
         return _served(self)
 
     def close(self) -> None:
@@ -171,7 +185,7 @@ class PlainAsync(_PlainCounts):
         return self._maker()
 
     async def served(self) -> int:
-        self.engine.pool._timeout = 0.5  # type: ignore[attr-defined]  # all waits are over: what is missing is lost
+        self.be_brief()
         return await _served_async(self)
 
     async def close(self) -> None:

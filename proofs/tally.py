@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
-from polysession.facts import Outcome, outcome_of
 from sqlalchemy import Column, Integer, MetaData, NullPool, Table, create_engine, insert, select
+
+from polysession.facts import Outcome, outcome_of
 
 __all__ = ["METADATA", "ROW", "WHICH", "Boom", "Tally", "numbers_in", "prepare"]
 

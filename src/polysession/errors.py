@@ -21,6 +21,7 @@ The tree:
     │   ├── SessionEnded                   used after its end
     │   ├── WrongOwner                     used from another thread, task or process
     │   └── UnitOwnsCommit                 commit(), rollback() or close() inside a unit
+    ├── LazyLoadOutsideUnit (RuntimeError) an attribute was to be loaded where it cannot be
     ├── ReadOnlyUnit (PermissionError)     a write in a read unit
     ├── CheckoutTimeout (TimeoutError)     no connection in time
     ├── DeadlineExceeded (TimeoutError)    the unit took longer than it may
@@ -44,6 +45,7 @@ __all__ = [
     "DeadlineExceeded",
     "DoorClosed",
     "JoinRefused",
+    "LazyLoadOutsideUnit",
     "MissingExtra",
     "NoUnit",
     "NotConfigured",
@@ -194,6 +196,15 @@ class UnitOwnsCommit(SessionMisuse):
     """`commit()`, `rollback()`, `close()` or the like was called on the session of a unit of work."""
 
     code = "unit-owns-commit"
+
+
+class LazyLoadOutsideUnit(PolysessionError, RuntimeError):
+    """An attribute was to be loaded where no unit of work can load it; the text has the option that loads it in time.
+
+    Where SQLAlchemy would raise `DetachedInstanceError` it is that, too.
+    """
+
+    code = "lazy-load-outside-unit"
 
 
 class ReadOnlyUnit(PolysessionError, PermissionError):

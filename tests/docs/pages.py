@@ -103,7 +103,7 @@ class Page:
         return [
             (number, match["target"])
             for number, line in enumerate(self.prose, 1)
-            for match in _LINK.finditer(re.sub(r"`[^`]*`(?!\])", "", line))
+            for match in _LINK.finditer(re.sub(r"`[^`]*`", "code", line))
         ]
 
     def table(self, heading: str) -> list[list[str]]:

@@ -12,10 +12,11 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -43,7 +44,12 @@ def run(page: Page, folder: Path) -> list[type[PolysessionError]]:
     """
     doors: list[Door] = []
     raised: list[type[PolysessionError]] = []
-    with _noting(Sessions, doors), _noting(AsyncSessions, doors), _noting(PolysessionError, raised), _module() as module:
+    with (
+        _noting(Sessions, doors.append),
+        _noting(AsyncSessions, doors.append),
+        _noting(PolysessionError, lambda error: raised.append(type(error))),
+        _module() as module,
+    ):
         for block in page.blocks:
             if block.language == "toml" and (named := _FILE_NAME.match(block.text)):
                 (folder / named["name"]).write_text(block.text, "utf-8")
@@ -51,7 +57,7 @@ def run(page: Page, folder: Path) -> list[type[PolysessionError]]:
                 _run_block(page, block, module)
         module.__dict__.clear()  # what the page forgot must be noticed here, not in some later test
         gc.collect()
-        _close(page, doors)
+        _look_behind(page, doors)
     return raised
 
 
@@ -64,10 +70,12 @@ def _run_block(page: Page, block: Block, module: ModuleType) -> None:
     shown = f"{block.output}\n" if block.output else ""
     wanted, got = (_DURATION.sub("0.1 s", text) for text in (shown, printed.getvalue()))
     if not doctest.OutputChecker().check_output(wanted, got, doctest.ELLIPSIS):
-        pytest.fail(f"{page.name}:{block.line} prints\n{printed.getvalue()}\nbut the page shows\n{shown}", pytrace=False)
+        pytest.fail(
+            f"{page.name}:{block.line} prints\n{printed.getvalue()}\nbut the page shows\n{shown}", pytrace=False
+        )
 
 
-def _close(page: Page, doors: list[Door]) -> None:
+def _look_behind(page: Page, doors: list[Door]) -> None:
     for door in doors:
         held = [row.place for row in door.held()]
         assert not held, f"{page.name}: still held: {held}"
@@ -79,12 +87,12 @@ def _close(page: Page, doors: list[Door]) -> None:
 
 
 @contextmanager
-def _noting(cls: type, made: list[type[PolysessionError]] | list[Door]) -> Iterator[None]:
-    """Note each instance of `cls` that is made; of an error only its class, so that nothing is kept alive."""
-    original = cls.__init__
+def _noting(cls: type, note: Callable[[Any], None]) -> Iterator[None]:
+    """Give each instance of `cls` that is made to `note`, before it is initialised."""
+    original: Callable[..., None] = vars(cls)["__init__"]
 
     def noted(self: object, *args: object, **kwargs: object) -> None:
-        made.append(type(self) if isinstance(self, PolysessionError) else self)  # type: ignore[arg-type]  # by caller
+        note(self)
         original(self, *args, **kwargs)
 
     with patch.object(cls, "__init__", noted):

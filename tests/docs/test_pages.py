@@ -11,12 +11,17 @@ from pathlib import Path
 import pytest
 
 import polysession
+from polysession import errors
 from polysession.config import from_mapping
 
 from .pages import PROJECT, Page, pages
 from .running import run
 
 PAGES = {page.name: page for page in pages()}
+ERRORS = {
+    f"docs/errors/{cls.code}.md" for cls in vars(errors).values() if isinstance(cls, type) and hasattr(cls, "code")
+}
+"""Pages that `test_errors` runs."""
 
 NOT_RUN: list[tuple[str, str]] = []
 """Blocks that cannot be run here: page and reason. Kept as empty as possible."""
@@ -25,7 +30,9 @@ ENVIRON = {"ORDERS_PASSWORD": "s3cr3t", "BILLING_PASSWORD": "s3cr3t"}
 """What the configurations in the documentation take from the environment."""
 
 
-@pytest.mark.parametrize("page", PAGES.values(), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for name, page in PAGES.items() if name not in ERRORS], ids=lambda page: page.name
+)
 def test_examples_run(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run in order and print what the page shows; nothing is held afterwards."""
     monkeypatch.chdir(tmp_path)

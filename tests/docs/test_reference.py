@@ -66,7 +66,11 @@ def test_drivers_are_listed() -> None:
     shown = [[bare(cell) for cell in row] for row in CONFIGURATION.table("Drivers")]
     known = []
     for driver in DRIVERS:
-        doors = [door for door, serves in (("Sessions", driver.synchronous), ("AsyncSessions", driver.asynchronous)) if serves]
+        doors = [
+            door
+            for door, serves in (("Sessions", driver.synchronous), ("AsyncSessions", driver.asynchronous))
+            if serves
+        ]
         known.append([f"{driver.scheme}://", ", ".join(doors), driver.install or "comes with Python"])
     assert [[row[0], row[1].replace("`", ""), row[2]] for row in shown] == known
 

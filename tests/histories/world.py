@@ -137,7 +137,10 @@ class World:
         self.sessions: list[Session] = []
         self.durable: dict[str, list[str]] = {}
         self.ended: list[Ended] = []
+        self.runners: list[_Runner] = []
         self.current: Any = None
+        self.error: BaseException | None = None
+        """What left the program."""
         self.body: Callable[[Session], Any] | None = None
 
     # -- what the database does
@@ -271,7 +274,8 @@ class _Runner:
         self.options = options
         self.scopes: list[Any] = []
         self.open: list[Any] = []
-        world.__dict__.setdefault("runners", []).append(self)
+        self.ended_count = 0
+        world.runners.append(self)
 
     def fresh(self) -> Any:
         """A new scope for the next attempt."""
@@ -288,6 +292,7 @@ class _Runner:
 
     def ended(self, scope: Any) -> None:
         """Undo `opened`."""
+        self.ended_count += 1
         self.world.current = scope.outer
         if scope in self.open:
             self.open.remove(scope)
@@ -323,11 +328,8 @@ def histories(
         world = World(faults, scope, attempts)
         try:
             program(world)
-        except (Refused, Lost, Broken, BodyFailed, KeyboardInterrupt, asyncio.CancelledError):
-            pass
-        except RuntimeError as error:
-            if type(error).__module__ != "polysession.errors":
-                raise
+        except BaseException as error:
+            world.error = error
         return world
 
     def extend(faults: dict[int, Fault]) -> Iterator[World]:

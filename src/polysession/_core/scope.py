@@ -265,7 +265,9 @@ def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None
     try:
         failure = yield Classify(raised, Phase.COMMIT_SENT, name, scope.holding)
         certain, reason = failure.certainly_not_committed, failure.reason
-    except Exception as unclear:
+    except BaseException as unclear:
+        if isinstance(raised, Exception) and not isinstance(unclear, Exception):
+            raise  # an interrupt goes first; the outcome is unknown then
         raised.add_note(f"polysession: the error could not be classified: {type(unclear).__name__}: {unclear}")
     if not certain:
         scope.state = change(scope.state, State.UNKNOWN)

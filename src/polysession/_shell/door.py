@@ -42,7 +42,7 @@ from ..observe.live import Counts, Held, Live, Readiness, Relay
 from ..options import Access, UnitOptions
 from ..policy import routing
 from ..topology import Endpoint, Role, Topology
-from . import places, sqlite
+from . import lazy, places, sqlite
 from .asking import without_frames
 from .engines import FREE, REPEAT, AnyEngine, EngineRoom, begin_sqlite
 from .holding import Holding, Models
@@ -59,6 +59,7 @@ class Door:
     asynchronous: bool
 
     def __init__(self, databases: Any = None, *, observers: Iterable[Observer] = ()) -> None:
+        lazy.install()
         self._engines: EngineRoom | None = None
         self._closed = False
         self._models = Models()
@@ -239,6 +240,7 @@ class Door:
             time.monotonic(),
             at_begin=self._at_begin(options, transaction, next(iter(engines.values()))),
             deadline_at=scope.deadline_at,
+            awaits=self.asynchronous,
             in_transaction=transaction and (options.access is Access.WRITE or options.snapshot),
         )
         self._holdings[holding.id] = holding
@@ -368,6 +370,7 @@ class Door:
             time.monotonic(),
             strict=strict,
             at_begin=self._at_begin(_FREE_OPTIONS, True, engine),
+            awaits=self.asynchronous,
         )
         self._holdings[holding.id] = holding
         holding.watch = weakref.ref(session, lambda _: self._dropped(holding))

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .holding import Holding
+from .lazy import Ended, mark_objects
 
 __all__ = ["Finish"]
 
@@ -60,6 +61,7 @@ class Finish:
         if session is None:
             return
         holding.leaving = True
+        mark_objects(session, Ended(str(holding.kind), holding.name, holding.origin))
         try:
             if broken:
                 session.invalidate()

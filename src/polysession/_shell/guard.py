@@ -10,9 +10,11 @@ session before a bind is asked for.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from greenlet import getcurrent
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction
@@ -21,6 +23,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from ..errors import ReadOnlyUnit, UnitOwnsCommit
 from ..facts import HoldKind, Outcome
 from ..options import Access
+from .lazy import Ended, lazy_load_while_async, mark_objects
 from .pool import asking
 
 if TYPE_CHECKING:
@@ -48,6 +51,10 @@ class Guarded(Session):
         holding.check()
         if holding.access is Access.READ and isinstance(clause, UpdateBase):
             raise _read_only(holding, type(clause).__name__.upper())
+        if holding.awaits and not getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False):
+            misplaced = lazy_load_while_async(sys._getframe(1), str(holding.kind), holding.name, holding.origin)
+            if misplaced is not None:
+                raise misplaced
         asking.asker = holding
         return holding.bind_for(self, mapper, clause, bind, kw)
 
@@ -125,6 +132,8 @@ class Guarded(Session):
 
     def _end(self, *, invalidate: bool) -> None:
         holding = self._polysession_holding
+        if holding is not None and holding.ended is None:
+            mark_objects(self, Ended(str(holding.kind), holding.name, holding.origin))
         try:
             if invalidate:
                 super().invalidate()

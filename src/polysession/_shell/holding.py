@@ -86,6 +86,7 @@ class Holding:
         "__weakref__",
         "access",
         "at_begin",
+        "awaits",
         "commit_sent",
         "connections",
         "databases",
@@ -126,6 +127,7 @@ class Holding:
         at_begin: Callable[[Connection], None] | None = None,
         deadline_at: float | None = None,
         in_transaction: bool = True,
+        awaits: bool = False,
     ) -> None:
         self.id = HoldId(next(_ids))
         self.kind = kind
@@ -141,6 +143,8 @@ class Holding:
         self.session: Session | AsyncSession | None = None
         """Set for units. A session that its owner ends is only watched, so that dropping it can be noticed."""
         self.at_begin = at_begin
+        self.awaits = awaits
+        """It is below an `AsyncSession`: what waits for the server must be awaited."""
         self.opened_at = stamp
         self.seen = Watch(self, deadline_at, in_transaction=in_transaction)
         self.connections: dict[str, Connection] = {}

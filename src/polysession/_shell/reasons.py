@@ -53,7 +53,7 @@ def explain(error: Exception, endpoint: Endpoint) -> tuple[Kind, str]:
     kind = dialects.of(backend).classify(signs, Phase.NOTHING_SENT).kind
     words = [part for part in found.args if isinstance(part, str)]
     text = words[-1] if words else str(found)
-    if isinstance(found, OSError) and (found.errno or 0) > 0:
+    if isinstance(found, OSError) and found.errno and found.errno > 0:
         text = f"{text}: {os.strerror(found.errno)}"  # asyncio's own text does not tell why
     # libpq tells one line for each address that it tried, and asks a question after it
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.rstrip().endswith("?")]

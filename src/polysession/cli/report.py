@@ -104,7 +104,7 @@ def _endpoint_document(endpoint: EndpointFacts | Unreachable) -> dict[str, Any]:
 def lines(report: Report) -> Iterator[Line]:
     """The report for people: each endpoint, then the findings, then the verdict."""
     if report.problems:
-        yield Line(f"{report.source} cannot be used", style="bold")
+        yield Line(f"{report.source}: no database was asked", style="bold")
         for problem in report.problems:
             yield from _told("error", "red", "config", str(problem), "", problem.do)
     for endpoint in report.endpoints:
@@ -194,11 +194,11 @@ def _connections(one: EndpointFacts) -> str:
 
 
 def _count(report: Report) -> str:
+    """`2 endpoints, 1 unreachable, 3 warnings`."""
     unreachable = sum(isinstance(endpoint, Unreachable) for endpoint in report.endpoints)
-    counts = {"problems in the configuration": len(report.problems)} if report.problems else {}
-    counts |= {"endpoints": len(report.endpoints), "unreachable": unreachable}
-    for severity in Severity:
-        label = "infos" if severity is Severity.INFO else f"{severity}s"
-        counts[label] = sum(finding.severity is severity for finding in report.findings)
-    shown = [f"{number} {label}" for label, number in counts.items() if number or label == "endpoints"]
-    return ", ".join(shown)
+    counts = [(len(report.problems), "problem"), (len(report.endpoints), "endpoint")]
+    counts += [
+        (sum(finding.severity is severity for finding in report.findings), str(severity)) for severity in Severity
+    ]
+    shown = [f"{number} {label}{'' if number == 1 else 's'}" for number, label in counts if number]
+    return ", ".join([*shown, *([f"{unreachable} unreachable"] if unreachable else [])])

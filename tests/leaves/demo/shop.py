@@ -1,10 +1,11 @@
-"""A shop: a small database filled as the standard wants it, and the things that the tests of the demo look at it with."""
+"""A shop: a small database filled as the standard wants it, and what the tests of the demo look at it with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session
@@ -46,6 +47,11 @@ def fill(engine: Engine, schema: Schema, size: Size, constants: Constants, *, se
             now = datetime(2026, 1, 1, tzinfo=UTC)
             rows += fill_warehouse(session, schema, size, constants, w_id=w_id, seed=seed, now=now)
     return dict(rows)
+
+
+def seeded(seed: int | str) -> Random:
+    """A generator that gives the same numbers for the same seed."""
+    return Random(seed)  # noqa: S311  # reproducible, not secret
 
 
 def sqlite(path: Path) -> Engine:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.leaves.demo.shop import seeded
 
 from polysession.demo.inputs import (
     DECK,
@@ -30,12 +30,12 @@ FULL = Size.at(1.0)
 
 def terminal(seed: str, *, remote: tuple[int, ...] = (), size: Size = FULL) -> Terminal:
     """A terminal of warehouse 3, district 4."""
-    return Terminal(Random(seed), Constants.draw(Random("c"), size), size, w_id=3, d_id=4, remote=remote)
+    return Terminal(seeded(seed), Constants.draw(seeded("c"), size), size, w_id=3, d_id=4, remote=remote)
 
 
-def draws(count: int, **options: tuple[int, ...]) -> list[Inputs]:
+def draws(count: int, *, remote: tuple[int, ...] = ()) -> list[Inputs]:
     """So many transactions of one terminal."""
-    one = terminal("draws", **options)
+    one = terminal("draws", remote=remote)
     return [one.draw() for _ in range(count)]
 
 
@@ -116,12 +116,12 @@ def test_last_names_are_made_of_three_syllables(number: int, name: str) -> None:
 @given(st.integers(0, 2**32), st.integers(0, 255))
 def test_nurand_stays_in_its_range(seed: int, constant: int) -> None:
     """NURand gives a number of its range, whatever its constant."""
-    assert 0 <= nurand(Random(seed), 255, constant, 0, 999) <= 999
+    assert 0 <= nurand(seeded(seed), 255, constant, 0, 999) <= 999
 
 
 def test_nurand_is_not_uniform() -> None:
     """Some values come far more often than others: that is what it is for (clause 2.1.6)."""
-    rng = Random("nurand")
+    rng = seeded("nurand")
     counts = Counter(nurand(rng, 255, 7, 0, 999) for _ in range(50_000))
     common = sum(count for _, count in counts.most_common(100))
     assert common / 50_000 > 0.3
@@ -138,7 +138,7 @@ def test_the_spreads_are_the_standards_at_full_size() -> None:
 @given(st.integers(0, 2**32))
 def test_the_constants_of_load_and_run_differ_as_the_standard_wants(seed: int) -> None:
     """At scale 1.0 the two C of the last names are 65 to 119 apart, but not 96 or 112 (clause 2.1.6.1)."""
-    constants = Constants.draw(Random(seed), FULL)
+    constants = Constants.draw(seeded(seed), FULL)
     delta = abs(constants.name_run - constants.name_load)
     assert 65 <= delta <= 119
     assert delta not in {96, 112}
@@ -148,7 +148,7 @@ def test_the_constants_of_load_and_run_differ_as_the_standard_wants(seed: int) -
 @given(st.integers(0, 2**32), st.sampled_from([0.0001, 0.01, DEFAULT_SCALE, 0.1, 0.5]))
 def test_constants_can_be_drawn_at_every_scale(seed: int, scale: float) -> None:
     """Every scale has constants inside its spreads."""
-    constants = Constants.draw(Random(seed), Size.at(scale))
+    constants = Constants.draw(seeded(seed), Size.at(scale))
     assert 0 <= constants.name_run <= constants.name_spread
     assert 0 <= constants.customer <= constants.customer_spread
     assert 0 <= constants.item <= constants.item_spread

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from tests.leaves.demo.shop import Shop, fill, sqlite
+from tests.leaves.demo.shop import Shop, fill, seeded, sqlite
 
 from polysession.demo.inputs import Constants, last_name
 from polysession.demo.schema import make_schema
@@ -19,7 +18,7 @@ def dump(path: Path, *, seed: int) -> list[list[tuple[Any, ...]]]:
     """All rows of a shop that was filled with this seed."""
     schema, size = make_schema(), Size.at(0.01)
     engine = sqlite(path)
-    fill(engine, schema, size, Constants.draw(Random("constants"), size), seed=seed)
+    fill(engine, schema, size, Constants.draw(seeded("constants"), size), seed=seed)
     with engine.connect() as connection:
         rows = [
             [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
@@ -33,7 +32,7 @@ def test_there_are_as_many_rows_as_the_scale_says(tmp_path: Path) -> None:
     """The numbers of clause 4.3.3.1, here a hundredth of them; 5 to 15 lines for each order."""
     schema, size = make_schema(), Size.at(0.01)
     engine = sqlite(tmp_path / "shop.db")
-    rows = fill(engine, schema, size, Constants.draw(Random("constants"), size))
+    rows = fill(engine, schema, size, Constants.draw(seeded("constants"), size))
     engine.dispose()
     lines = rows.pop("order_line")
     assert rows == {
@@ -66,7 +65,7 @@ def test_the_conditions_hold_at_other_scales(tmp_path: Path, scale: float) -> No
     """However small, the rows are consistent."""
     schema, size = make_schema(), Size.at(scale)
     engine = sqlite(tmp_path / "shop.db")
-    constants = Constants.draw(Random("constants"), size)
+    constants = Constants.draw(seeded("constants"), size)
     fill(engine, schema, size, constants)
     assert Shop(engine, schema, size, constants).violated() == set()
     engine.dispose()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 from sqlalchemy import delete, func, select, update
-from tests.leaves.demo.shop import Shop
+from tests.leaves.demo.shop import Shop, seeded
 
 from polysession.demo.inputs import (
     DeliveryInputs,
@@ -201,7 +199,7 @@ def test_stock_level_counts_different_items_of_the_last_20_orders(shop: Shop) ->
 
 def test_the_conditions_hold_after_many_transactions(shop: Shop) -> None:
     """300 transactions of the mix, one after the other, leave a consistent database."""
-    terminal = Terminal(Random("mix"), shop.constants, shop.size, w_id=1, d_id=1, remote=(1, 2))
+    terminal = Terminal(seeded("mix"), shop.constants, shop.size, w_id=1, d_id=1, remote=(1, 2))
     undone = 0
     for _ in range(300):
         with shop.session() as session:
