@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
@@ -22,7 +23,7 @@ from ._core.attempts import attempt_steps
 from ._core.hooks import hook_steps
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
-from ._shell.asking import called, extra_options, without_frames
+from ._shell.asking import called, collect, extra_options, without_frames
 from ._shell.door import Attempts, Door
 from ._shell.drive import drive
 from ._shell.engines import FREE
@@ -216,6 +217,49 @@ class Sessions(Door):
         """
         return cast("Session", self._current_session(database))
 
+    # -- many at once
+
+    def task(
+        self,
+        work: Callable[Concatenate[Session, P], T],
+        *databases: str,
+        retry: int | Backoff = 10,
+        name: str | None = None,
+    ) -> Callable[P, T]:
+        """A function that runs `work(session, ...)` in a unit of its own, wherever it is called from.
+
+        For work that is handed to another thread or to a framework's background tasks: it never joins the unit that
+        is open where it happens to run.
+        """
+        own = self.unit(*databases, retry=retry, name=name or called(work), propagation=Propagation.REQUIRES_NEW)
+        return own(work)
+
+    def gather(
+        self,
+        *works: Callable[[Session], Any],
+        database: str | None = None,
+        access: Access | Literal["read", "write"] = Access.READ,
+        limit: int | None = None,
+        return_errors: bool = False,
+    ) -> list[Any]:
+        """Run every `work(session)` in a unit and a thread of its own; what they return, in the order of the works.
+
+        At most `limit` run at once; by default as many as the database's pool has connections. All run to their end
+        even if one fails. Then errors are raised together as an `ExceptionGroup`, each with the outcome of its own unit
+        (`outcome_of`); or with `return_errors` they stand in the list in place of results.
+        """
+        names = self._topology.resolve((database,) if database is not None else ())
+        opened = self.read if Access(access) is Access.READ else self.begin
+
+        def branch(work: Callable[[Session], Any]) -> Any:
+            with opened(*names, name=called(work)) as session:
+                return work(session)
+
+        places = self._topology.databases[names[0]].primary.pool.size
+        with ThreadPoolExecutor(max(1, min(limit or places, len(works))), "polysession-gather") as threads:
+            futures = [threads.submit(branch, work) for work in works]
+        return collect([future.exception() or future.result() for future in futures], return_errors=return_errors)
+
     # -- sessions that their owner ends
 
     def open(self, database: str | None = None, *, class_: type[Session] = Session, **session_options: Any) -> Session:
@@ -295,7 +339,8 @@ class Sessions(Door):
                 raise
 
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> Session:
-        session = guarded(Session)(bind=engine, close_resets_only=False, **keywords)
+        # the session is closed right after its commit: expiring its objects would only make them unreadable
+        session = guarded(Session)(bind=engine, close_resets_only=False, expire_on_commit=False, **keywords)
         session._polysession_holding = holding  # type: ignore[attr-defined]  # the guarded class has it
         return session
 

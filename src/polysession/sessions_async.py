@@ -20,7 +20,7 @@ from ._core.attempts import attempt_steps
 from ._core.hooks import hook_steps
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
-from ._shell.asking import called, extra_options, without_frames
+from ._shell.asking import called, collect, extra_options, without_frames
 from ._shell.door import Attempts, Door, log_failed_hook
 from ._shell.drive_async import Shielded, drive_async
 from ._shell.engines import FREE
@@ -231,6 +231,48 @@ class AsyncSessions(Door):
         Raises `NoUnit` if there is none, `WrongOwner` if it belongs to another task.
         """
         return cast("AsyncSession", self._current_session(database))
+
+    # -- many at once
+
+    def task(
+        self,
+        work: Callable[Concatenate[AsyncSession, P], Awaitable[T]],
+        *databases: str,
+        retry: int | Backoff = 10,
+        name: str | None = None,
+    ) -> Callable[P, Awaitable[T]]:
+        """A coroutine function that runs `work(session, ...)` in a unit of its own, wherever it is called from.
+
+        For work that is handed to another task or to a framework's background tasks: it never joins the unit that is
+        open where it happens to run.
+        """
+        own = self.unit(*databases, retry=retry, name=name or called(work), propagation=Propagation.REQUIRES_NEW)
+        return own(work)
+
+    async def gather(
+        self,
+        *works: Callable[[AsyncSession], Awaitable[Any]],
+        database: str | None = None,
+        access: Access | Literal["read", "write"] = Access.READ,
+        limit: int | None = None,
+        return_errors: bool = False,
+    ) -> list[Any]:
+        """Run every `await work(session)` in a unit and a task of its own; what they return, in the order of the works.
+
+        At most `limit` run at once; by default as many as the database's pool has connections. All run to their end
+        even if one fails. Then errors are raised together as an `ExceptionGroup`, each with the outcome of its own unit
+        (`outcome_of`); or with `return_errors` they stand in the list in place of results. A cancellation cancels all.
+        """
+        names = self._topology.resolve((database,) if database is not None else ())
+        opened = self.read if Access(access) is Access.READ else self.begin
+        places = asyncio.Semaphore(max(1, limit or self._topology.databases[names[0]].primary.pool.size))
+
+        async def branch(work: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
+            async with places, opened(*names, name=called(work)) as session:
+                return await work(session)
+
+        ends = await asyncio.gather(*(branch(work) for work in works), return_exceptions=True)
+        return collect(ends, return_errors=return_errors)
 
     # -- sessions that their owner ends
 

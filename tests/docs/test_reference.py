@@ -17,7 +17,7 @@ from polysession.config.values import POOL
 from polysession.errors import MissingExtra
 from polysession.topology import PoolOptions
 
-from .pages import DOCS, PROJECT, Page
+from .pages import DOCS, PROJECT, Page, pages
 
 CONFIGURATION = Page(DOCS / "howto" / "configuration.md")
 ARCHITECTURE = Page(DOCS / "architecture.md")
@@ -97,6 +97,15 @@ def test_every_room_is_on_the_map() -> None:
     contract = [[room.strip().removeprefix("polysession.") for room in layer.split("|")] for layer in layers]
     there = [[room for room in layer if room in rooms] for layer in contract]
     assert [sorted(set(row) & rooms) for row in written] == [sorted(layer) for layer in there if layer]
+
+
+def test_commands_exist() -> None:
+    """Every `make` command that a page names is in the Makefile."""
+    makefile = (PROJECT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    named = {name for page in pages() for name in re.findall(r"(?:`|\$ )make ([a-z]+)", page.path.read_text("utf-8"))}
+    assert named >= {"demo", "test"}
+    assert named <= targets
 
 
 @pytest.mark.parametrize("door", [Sessions, AsyncSessions])

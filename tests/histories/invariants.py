@@ -90,6 +90,12 @@ def _of_unit(world: World, ended: Ended) -> Iterator[str]:
     classified = all(error is None for step, error in ended.steps if isinstance(step, Classify))
     if failed and not (_certain(failed[0][1]) and classified) and outcome is not Outcome.UNKNOWN:
         yield f"{ended.name}: COMMIT failed in an unknown way, but the outcome is {outcome}"
+    if (
+        scope.root is scope
+        and outcome is Outcome.UNKNOWN
+        and not any(isinstance(step, Commit) for step, _ in ended.steps)
+    ):
+        yield f"{ended.name}: COMMIT was never sent, but the outcome is {outcome}"
     if ended.left is None and scope.root is scope and outcome is not Outcome.COMMITTED:
         yield f"{ended.name}: left without an error, but it is {outcome}"
     if ended.left is not None and outcome is Outcome.COMMITTED and scope.root is scope:

@@ -72,11 +72,12 @@ class Fault(Enum):
     @property
     def performed(self) -> bool:
         """The step was performed, only its answer was lost."""
-        return self.value[1]
+        return bool(self.value[1])
 
     def error(self) -> BaseException:
         """A new error of this kind."""
-        return self.value[0](self.name)
+        kind: type[BaseException] = self.value[0]
+        return kind(self.name)
 
 
 def faults_of(step: Any) -> tuple[Fault, ...]:

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from ..errors import ConfigError, MissingExtra, RequestRefused
 from ..options import Isolation, Propagation
 
-__all__ = ["called", "extra_options", "without_frames"]
+__all__ = ["called", "collect", "extra_options", "without_frames"]
 
 E = TypeVar("E", bound=StrEnum)
 P = ParamSpec("P")
@@ -69,6 +69,14 @@ def _word(words: type[E], given: str, attribute: str) -> E:
             do=("use one of them",),
             attribute=attribute,
         ) from None
+
+
+def collect(ends: list[Any], *, return_errors: bool) -> list[Any]:
+    """What all branches returned; their errors together, as a group, unless they are wanted in their places."""
+    errors = [end for end in ends if isinstance(end, BaseException)]
+    if errors and not return_errors:
+        raise BaseExceptionGroup(f"{len(errors)} of {len(ends)} branches failed", errors)
+    return ends
 
 
 def called(work: Any) -> str:

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from .. import config, dialects
 from .._core.hooks import Hook, Moment
 from .._core.scope import Scope, find_open
+from .._core.states import State
 from .._core.steps import Call, Classify, Draw
 from ..errors import (
     AtomicUnavailable,
@@ -45,6 +46,7 @@ from ..topology import Endpoint, Role, Topology
 from . import lazy, places, sqlite
 from .asking import without_frames
 from .engines import FREE, REPEAT, AnyEngine, EngineRoom, begin_sqlite
+from .guard import holding_of
 from .holding import Holding, Models
 from .signs import classify, driver_error
 
@@ -205,7 +207,10 @@ class Door:
         return self._ready_engines.backend(self._topology.databases[name].primary)
 
     def _scope(self, options: UnitOptions, name: str | None, origin: Origin, role: Role = Role.PRIMARY) -> Scope:
-        scope = Scope(options, name or origin.code.co_qualname, origin, _owner_key(), self._current.get())
+        outer = self._current.get()
+        while outer is not None and outer.state is not State.OPEN:
+            outer = outer.outer  # it was ended elsewhere; without this, what has ended would be kept for ever
+        scope = Scope(options, name or origin.code.co_qualname, origin, _owner_key(), outer)
         scope.role = role
         if options.deadline is not None:
             scope.deadline_at = time.monotonic() + options.deadline
@@ -245,6 +250,7 @@ class Door:
         )
         self._holdings[holding.id] = holding
         keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
+        holding.scope = scope
         holding.session = self._make_session(holding, made[0] if len(made) == 1 else None, keywords)
         return holding
 
@@ -415,6 +421,28 @@ class Door:
                 stacklevel=3,
             )
         return self._engines
+
+    # -- hand-over
+
+    def take_over(self, session: Any) -> None:
+        """From here on `session` belongs to the thread or task that calls this.
+
+        For frameworks that open a unit in one thread or task and use or finish it in another: each calls it before its
+        turn. It is not for sharing: two that use one session at once still damage each other's work. A second call
+        from the owner does nothing. Raises `SessionEnded`; and `RequestRefused` for a session of another door.
+        """
+        holding = holding_of(session.sync_session if self.asynchronous else session)
+        if holding is None or self._holdings.get(holding.id) is not holding:
+            if holding is not None and holding.ended is not None:
+                holding.check()
+            raise RequestRefused(
+                "the session was not given out by this door",
+                why=f"take_over() was called at {places.caller()}",
+                do=("call it on the door that opened the session",),
+            )
+        holding.take_over()
+        if holding.scope is not None:
+            holding.scope.owner = _owner_key()
 
     # -- hooks
 

@@ -102,6 +102,7 @@ class Holding:
         "origin",
         "owner",
         "process",
+        "scope",
         "seen",
         "session",
         "strict",
@@ -155,13 +156,19 @@ class Holding:
         """The driver is ending it: commit and close are allowed."""
         self.ended: Outcome | None = None
         self.ended_at: Origin | None = None
+        self.scope: Any = None
+        """The unit that it belongs to; None for a session that its owner ends."""
         self.process = PROCESS.process
+        self.take_over()
+        self.watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
+        tell(HoldOpened(self.id, kind, name, self.databases, endpoints, access, self.owner, origin, stamp))
+
+    def take_over(self) -> None:
+        """Belong to the thread or task that runs now."""
         self.thread = get_ident()
         task = current_task()
         self.task = weakref.ref(task) if task is not None else None
         self.owner = places.here()
-        self.watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
-        tell(HoldOpened(self.id, kind, name, self.databases, endpoints, access, self.owner, origin, stamp))
 
     # -- the guard
 
@@ -266,6 +273,7 @@ class Holding:
         self.ended_at = at or places.caller()
         self.session = None
         self.watch = None
+        self.scope = None
         fact: Fact = HoldEnded(self.id, outcome, time.monotonic())
         self.tell(fact)
 

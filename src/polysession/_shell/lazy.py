@@ -117,9 +117,13 @@ def lazy_load_while_async(place: Any, kind: str, name: str, origin: Origin) -> L
     model, attribute, mapper = found
     cures = _cures(mapper, model, attribute or None)
     return LazyLoadOutsideUnit(
-        f"{model}.{attribute} was not loaded, and reading it here would wait for the database without await",
+        f"{model}.{attribute} was not loaded, and to read it here would be to wait without await",
         why=f"asyncio code cannot wait in an attribute; {kind} {name!r} was opened at {origin}",
-        do=(cures[0], f"await session.refresh(object, [{attribute!r}])", "use AsyncAttrs: await object.awaitable_attrs"),
+        do=(
+            cures[0],
+            f"await session.refresh(object, [{attribute!r}])",
+            "use AsyncAttrs: await object.awaitable_attrs",
+        ),
         model=model,
         attribute=attribute,
         unit=name,

@@ -23,6 +23,7 @@ from .signs import driver_error, signs_of
 __all__ = ["CURES", "explain"]
 
 _LONGEST: Final = 300
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 _SHORT: Final = 6
 """Secrets with fewer characters are looked for as whole words, so that a message is not riddled with stars."""
 
@@ -53,14 +54,20 @@ def explain(error: Exception, endpoint: Endpoint) -> tuple[Kind, str]:
     kind = dialects.of(backend).classify(signs, Phase.NOTHING_SENT).kind
     words = [part for part in found.args if isinstance(part, str)]
     text = words[-1] if words else str(found)
-    if isinstance(found, OSError) and found.errno and found.errno > 0:
-        text = f"{text}: {os.strerror(found.errno)}"  # asyncio's own text does not tell why
     # libpq tells one line for each address that it tried, and asks a question after it
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.rstrip().endswith("?")]
-    text = "; ".join(lines) or type(found).__name__
+    text = _with_cause("; ".join(lines) or type(found).__name__, found)
     for secret in sorted(_secrets(endpoint), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)" if len(secret) < _SHORT else re.escape(secret), "***", text)
     return kind, text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _with_cause(text: str, error: BaseException) -> str:
+    """`text`, and what the number of the operating system in it means: asyncio's own text does not say it."""
+    number = _ERRNO.search(text)
+    code = int(number[1]) if number else (error.errno or 0) if isinstance(error, OSError) else 0
+    cause = os.strerror(code) if code > 0 else ""
+    return f"{text}: {cause}" if cause and cause not in text else text
 
 
 def _secrets(endpoint: Endpoint) -> set[str]:

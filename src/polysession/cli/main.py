@@ -6,6 +6,7 @@ asked for by another. cyclopts is imported when the command line is used, not be
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -48,4 +49,12 @@ def run() -> None:
             raise
         sys.stderr.write('the command line of polysession needs cyclopts; install it: pip install "polysession[cli]"\n')
         sys.exit(2)
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; without this the interpreter complains once more when it flushes at exit
+        # (Python's documentation of the module signal, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -128,11 +128,8 @@ class Stage:
             left = None if left is None else left - 1
 
     def tick(self, units: int) -> None:
-        """Tell the watcher; end early if too much fails."""
-        snapshot = self.tally.snapshot()
-        self.watcher.tick(snapshot, units)
-        if snapshot.failures >= _ENOUGH_FAILURES:
-            self.end()
+        """Tell the watcher how far it is."""
+        self.watcher.tick(self.tally.snapshot(), units)
 
     def perform(self, session: Session, inputs: Inputs) -> Result:
         """One attempt of one transaction."""
@@ -219,5 +216,7 @@ class Turn:
         elif isinstance(error, RolledBackByDesign):
             tally.rolled_back(self.kind, attempts=attempts)
         elif isinstance(error, Exception):
-            tally.failed(self.kind, "".join(traceback.format_exception(error)), attempts=attempts)
+            frames_text = "".join(traceback.format_exception(error))
+            if tally.failed(self.kind, frames_text, attempts=attempts) >= _ENOUGH_FAILURES:
+                self._stage.end()
         return isinstance(error, Exception)

@@ -135,12 +135,13 @@ class Tally:
             self._figures[kind].rolled_back += 1
             self._figures[kind].repeated += attempts - 1
 
-    def failed(self, kind: Kind, traceback: str, *, attempts: int) -> None:
-        """A unit failed; the first traceback is kept."""
+    def failed(self, kind: Kind, traceback: str, *, attempts: int) -> int:
+        """A unit failed; the first traceback is kept. Returns how many have failed so far."""
         with self._lock:
             self._figures[kind].failed += 1
             self._figures[kind].repeated += max(0, attempts - 1)
             self._traceback = self._traceback or traceback
+            return sum(figures.failed for figures in self._figures.values())
 
     def snapshot(self) -> Snapshot:
         """The figures of now."""

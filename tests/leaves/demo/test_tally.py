@@ -34,7 +34,7 @@ def test_no_times_have_no_percentile() -> None:
 
 
 def test_outcomes_are_counted_apart() -> None:
-    """Committed, rolled back, failed and repeated units each have their number; attempts after the first are repeated."""
+    """Committed, rolled back and failed units each have their number; attempts after the first count as repeated."""
     tally = Tally()
     tally.committed(Kind.PAYMENT, "db1", PaymentResult(1, 0), attempts=3, seconds=0.1)
     tally.committed(Kind.NEW_ORDER, "db2", NewOrderResult(1, 0), attempts=1, seconds=0.2)
