@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from .options import Isolation, Propagation
+from . import errors
+from ._shell.signs import is_transient
+from .facts import Observer, Outcome, outcome_of
+from .options import Access, Isolation, Propagation
+from .policy.retry import Backoff
 from .sessions import Sessions
 from .sessions_async import AsyncSessions
 
-__all__ = ["AsyncSessions", "Isolation", "Propagation", "Sessions"]
+__all__ = [
+    "Access",
+    "AsyncSessions",
+    "Backoff",
+    "Isolation",
+    "Observer",
+    "Outcome",
+    "Propagation",
+    "Sessions",
+    "errors",
+    "is_transient",
+    "outcome_of",
+]

@@ -6,12 +6,17 @@ asks again queues behind those who waited).
 
 Connections come in *kinds* ("write", "read") that cannot serve each other; all kinds share `size` seats, and a kind
 may have a smaller limit of its own. When the first waiter needs another kind, a connection is closed to make room.
+
+There is no counter that could go wrong: a seat is taken as long as its ticket is in `taken`, and a connection that
+nobody uses is in `idle`. An interrupt can end a method between any two instructions, so each change is ordered such
+that a connection is rather in two places than in none, one store moves a seat from hand to hand, and `repair` mends
+what was left half done.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -22,23 +27,16 @@ R = TypeVar("R")
 
 
 class Ticket(Generic[R]):
-    """One waiter's place in the queue; `connection` or `may_open` is set when it is served."""
+    """One request for a connection, from asking to giving back. Made by the shell, which may add to it."""
 
-    __slots__ = ("connection", "kind", "may_open", "parked", "who")
+    __slots__ = ("connection", "kind", "victim")
 
-    def __init__(self, kind: str, who: object = None) -> None:
+    def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.who = who
-        """For whom; opaque here."""
         self.connection: R | None = None
-        self.may_open = False
-        self.parked: object = None
-        """What the shell parks the waiter on: a lock or a future."""
-
-    @property
-    def served(self) -> bool:
-        """It has been given a connection or the right to open one."""
-        return self.may_open or self.connection is not None
+        """Its connection; None while it waits, or while it opens one on the seat it was given."""
+        self.victim: R | None = None
+        """A connection that its owner closes before opening one, to keep to the number of seats."""
 
 
 class Use(msgspec.Struct, Generic[R], frozen=True):
@@ -64,115 +62,157 @@ class Keep(msgspec.Struct, frozen=True):
 
 
 class Handed(msgspec.Struct, Generic[R], frozen=True):
-    """The returned connection, or the seat, went to this waiter: wake it."""
+    """The connection, or a seat on which to open one, went to this waiter: wake it."""
 
     ticket: Ticket[R]
 
 
-class Retire(msgspec.Struct, Generic[R], frozen=True):
-    """Close the returned connection; then wake this waiter, who may open one of its kind. None: nobody waits."""
-
-    ticket: Ticket[R] | None
+class Retire(msgspec.Struct, frozen=True):
+    """Close the returned connection: nobody counts on it, its seat was given to somebody else."""
 
 
 class Seats(Generic[R]):
     """The state of one endpoint's connections. Not thread-safe: the caller holds the lock."""
 
-    __slots__ = ("idle", "limits", "open", "size", "waiters")
+    __slots__ = ("idle", "limits", "size", "taken", "waiters")
 
     def __init__(self, size: int, limits: Mapping[str, int] | None = None) -> None:
         self.size = size
         self.limits = dict(limits or {})
         self.idle: dict[str, list[R]] = {}
-        self.open: dict[str, int] = {}
+        self.taken: dict[int, Ticket[R]] = {}
+        """Who has a seat, by the identity of the connection, or of the ticket while it opens one."""
         self.waiters: deque[Ticket[R]] = deque()
 
     @property
     def total(self) -> int:
         """Seats taken: connections that are open or being opened."""
-        return sum(self.open.values())
+        return len(self.taken) + sum(map(len, self.idle.values()))
 
-    def ask(self, kind: str, who: object = None) -> Use[R] | Grow[R] | Wait[R]:
-        """What a caller who wants a connection of `kind` does; `who` is kept on the ticket if it must wait."""
-        idle = self.idle.get(kind)
+    def out(self, kind: str | None = None) -> int:
+        """Connections that somebody uses or opens just now."""
+        return len(self.taken) if kind is None else sum(ticket.kind == kind for ticket in self.taken.values())
+
+    def seated(self, ticket: Ticket[R]) -> bool:
+        """It has a connection, or a seat on which to open one."""
+        taken = self.taken
+        return taken.get(id(ticket.connection)) is ticket or taken.get(id(ticket)) is ticket
+
+    def ask(self, ticket: Ticket[R]) -> Use[R] | Grow[R] | Wait[R]:
+        """What a caller who wants a connection of the ticket's kind does."""
+        idle = self.idle.get(ticket.kind)
         if idle:
             # idle and waiting exclude each other within a kind, so taking from the stack passes nobody by
-            return Use(idle.pop())
-        if not self._somebody_before(kind) and self._has_room(kind):
-            if self.total < self.size:
-                self._sit(kind)
-                return Grow()
-            victim_kind = self._idle_kind_other_than(kind)
-            if victim_kind is not None:
-                victim = self.idle[victim_kind].pop(0)
-                self.open[victim_kind] -= 1
-                self._sit(kind)
-                return Grow(victim)
-        ticket: Ticket[R] = Ticket(kind, who)
+            connection = ticket.connection = idle[-1]
+            self.taken[id(connection)] = ticket
+            idle.pop()
+            return Use(connection)
+        if not self._somebody_before(ticket.kind) and self._seat(ticket):
+            return Grow(ticket.victim)
         self.waiters.append(ticket)
         return Wait(ticket)
 
-    def back(self, kind: str, connection: R) -> Keep | Handed[R] | Retire[R]:
-        """A connection of `kind` comes back in good order."""
-        for ticket in self.waiters:
-            if ticket.kind == kind:
-                self.waiters.remove(ticket)
-                ticket.connection = connection
-                return Handed(ticket)
-            if self._has_room(ticket.kind):
-                self.waiters.remove(ticket)
-                self.open[kind] -= 1
-                self._sit(ticket.kind)
-                ticket.may_open = True
-                return Retire(ticket)
-        if self.total > self.size:
-            self.open[kind] -= 1
-            return Retire(None)
-        self.idle.setdefault(kind, []).append(connection)
+    def opened(self, ticket: Ticket[R], connection: R) -> None:
+        """The owner of a seat has opened its connection."""
+        ticket.connection = connection
+        self.taken[id(connection)] = ticket
+        self.taken.pop(id(ticket), None)
+        ticket.victim = None
+
+    def back(self, connection: R) -> Keep | Handed[R] | Retire:
+        """A connection comes back in good order."""
+        ticket = self.taken.get(id(connection))
+        if ticket is None:
+            return Retire()
+        for waiter in self._waiting():
+            if waiter.kind == ticket.kind:
+                waiter.connection = connection
+                self.taken[id(connection)] = waiter
+                self.waiters.remove(waiter)
+                return Handed(waiter)
+            if self._has_room(waiter.kind):
+                waiter.connection = None
+                waiter.victim = connection
+                self.taken[id(waiter)] = waiter
+                del self.taken[id(connection)]
+                self.waiters.remove(waiter)
+                return Handed(waiter)
+        self.idle.setdefault(ticket.kind, []).append(connection)
+        del self.taken[id(connection)]
         return Keep()
 
-    def gone(self, kind: str) -> Handed[R] | None:
-        """A connection of `kind` does not exist any more; the first waiter who may open one gets its seat."""
-        self.open[kind] -= 1
-        for ticket in self.waiters:
-            if self._has_room(ticket.kind) and self.total < self.size:
-                self.waiters.remove(ticket)
-                self._sit(ticket.kind)
-                ticket.may_open = True
-                return Handed(ticket)
-        return None
+    def gone(self, ticket: Ticket[R]) -> list[Ticket[R]]:
+        """The ticket's connection does not exist any more, or was never opened. Those who are served now: wake them."""
+        for key in (id(ticket.connection), id(ticket)):
+            if self.taken.get(key) is ticket:
+                del self.taken[key]
+        return self.serve()
 
     def withdraw(self, ticket: Ticket[R]) -> bool:
-        """A waiter gives up. False: it was served meanwhile, and what it got must be passed on by the caller."""
-        if ticket.served:
+        """A waiter gives up. False: it does not wait, or was served meanwhile and has something to give back."""
+        if self.seated(ticket) or ticket not in self.waiters:
             return False
         self.waiters.remove(ticket)
         return True
 
-    def drain(self) -> list[R]:
-        """Take all idle connections out, for closing."""
-        taken: list[R] = []
+    def serve(self) -> list[Ticket[R]]:
+        """Give what is free to those who wait, the first ones first. Those who were served: wake them."""
+        served = []
+        for waiter in self._waiting():
+            idle = self.idle.get(waiter.kind)
+            if idle:
+                waiter.connection = idle[-1]
+                self.taken[id(waiter.connection)] = waiter
+                idle.pop()
+            elif not self._seat(waiter):
+                continue
+            self.waiters.remove(waiter)
+            served.append(waiter)
+        return served
+
+    def drain(self, kind: str) -> Iterator[R]:
+        """Take the idle connections of a kind out, one by one, for closing."""
+        idle = self.idle.get(kind, [])
+        while idle:
+            yield idle.pop()
+
+    def repair(self) -> None:
+        """Mend what an interrupt left half done: no seat counts twice, nobody waits for what he has."""
+        idle = {id(connection) for connections in self.idle.values() for connection in connections}
+        for key, ticket in list(self.taken.items()):
+            if key in idle:
+                del self.taken[key]  # it was on its way into the idle ones, or was not taken out of them yet
+            elif key == id(ticket) and ticket.connection is not None:
+                self.taken[id(ticket.connection)] = ticket
+                del self.taken[key]
+        for waiter in list(self.waiters):
+            if self.seated(waiter):
+                self.waiters.remove(waiter)
+
+    def _waiting(self) -> list[Ticket[R]]:
+        return [ticket for ticket in self.waiters if not self.seated(ticket)] if self.waiters else []
+
+    def _seat(self, ticket: Ticket[R]) -> bool:
+        """Give it a seat on which to open a connection, if there is one."""
+        if not self._has_room(ticket.kind):
+            return False
+        if self.total < self.size:
+            ticket.connection = ticket.victim = None
+            self.taken[id(ticket)] = ticket
+            return True
         for kind, idle in self.idle.items():
-            self.open[kind] -= len(idle)
-            taken += idle
-            idle.clear()
-        return taken
-
-    def out(self, kind: str | None = None) -> int:
-        """Connections that somebody uses or opens just now."""
-        kinds = self.open if kind is None else (kind,)
-        return sum(self.open.get(k, 0) - len(self.idle.get(k, ())) for k in kinds)
-
-    def _sit(self, kind: str) -> None:
-        self.open[kind] = self.open.get(kind, 0) + 1
+            if idle and kind != ticket.kind:
+                ticket.connection = None
+                ticket.victim = idle[0]
+                self.taken[id(ticket)] = ticket
+                del idle[0]
+                return True
+        return False
 
     def _has_room(self, kind: str) -> bool:
         limit = self.limits.get(kind)
-        return limit is None or self.open.get(kind, 0) < limit
+        return limit is None or self.out(kind) + len(self.idle.get(kind, ())) < limit
 
     def _somebody_before(self, kind: str) -> bool:
         """A waiter of this kind, or one who could use the seat, came earlier."""
         return any(ticket.kind == kind or self._has_room(ticket.kind) for ticket in self.waiters)
-
-    def _idle_kind_other_than(self, kind: str) -> str | None:
-        return next((k for k, idle in self.idle.items() if idle and k != kind), None)

@@ -5,8 +5,10 @@ first and gets a returned connection by hand. One number bounds the connections 
 pools that join one `Room` share its seats.
 
 Accounting survives interrupts. A KeyboardInterrupt may land between any two instructions of a checkout or a checkin,
-so nothing relies on a counter alone: every connection that is out has a `Claim`, and whoever finds the room full
-compares claims, idle connections and openings with the count and takes back what nobody holds (`Room.audit`).
+so nothing relies on a counter: every connection that is out or being opened has a `Claim`, a claim holds as long as the
+call that took it runs or the connection that came of it is in somebody's hands, and whoever finds the room full takes
+back what nobody holds (`Room.audit`). The garbage collector may return a connection in the middle of our own work, in
+the same thread; such a return is put aside and done a little later.
 
 Hooks used, all declared by `sqlalchemy.pool.Pool` for subclasses: `connect`, `_do_get`, `_do_return_conn`,
 `_create_connection`, `recreate`, `dispose`, `status`; besides these `ConnectionPoolEntry.fairy_ref`, for the audit.
@@ -15,9 +17,12 @@ Hooks used, all declared by `sqlalchemy.pool.Pool` for subclasses: `connect`, `_
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
 from sqlalchemy import util
@@ -31,8 +36,9 @@ __all__ = ["Claim", "FairAsyncPool", "FairPool", "Room", "asking"]
 
 _LOOK_AGAIN = 0.25
 """Seconds between two audits while a waiter waits: bounds how long an interrupt can hide a seat."""
-_SURELY_LOST = 0.1
-"""Seconds after which a connection that was on its way back and is in nobody's hands is taken back."""
+_SURELY_LOST = 1.0
+"""Seconds after which a connection that was on its way back and is in nobody's hands is taken back. A busy interpreter
+may keep a thread from running for a few tenths of a second (its switch interval times the threads that want to run)."""
 
 
 class Asker(Protocol):
@@ -59,48 +65,184 @@ class _Asking(threading.local):
 asking = _Asking()
 
 
-class Who:
-    """Who asks: the unit or session if it said so, the thread, and the thread or task that waits."""
+class _Attempt:
+    """One call of `connect`, alive as long as the call runs: what it has claimed and not delivered is lost with it."""
 
-    __slots__ = ("asker", "me", "thread")
+    __slots__ = ("__weakref__", "claim")
 
-    def __init__(self, asker: Asker | None, me: int) -> None:
+    def __init__(self) -> None:
+        self.claim: Claim | None = None
+
+
+class _Starting(threading.local):
+    """Carries the attempt from `connect` to `_do_get`, between which nothing else runs in this thread."""
+
+    attempt: _Attempt | None = None
+
+
+_starting = _Starting()
+
+
+class Claim(Ticket[ConnectionPoolEntry]):
+    """A request for a connection, and then the connection that is out: for whom, and since when."""
+
+    __slots__ = ("asker", "attempt", "handed_out", "missing_since", "parked", "pool", "since", "thread")
+
+    def __init__(self, pool: FairPool, asker: Asker | None, attempt: _Attempt) -> None:
+        super().__init__(pool.kind)
+        self.pool = pool
         self.asker = asker
-        self.me = me
+        self.attempt = weakref.ref(attempt)
         self.thread = threading.get_ident()
+        self.since = time.monotonic()
+        self.handed_out = False
+        """SQLAlchemy has the connection and may have touched it."""
+        self.missing_since: float | None = None
+        self.parked: object = None
+        """What its waiter is parked on: a lock or a future."""
 
     def __str__(self) -> str:
-        return self.asker.describe() if self.asker is not None else f"thread {self.thread}"
+        if self.asker is not None:
+            return self.asker.describe()
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        return f"thread {names.get(self.thread, self.thread)!r}"
 
-
-class Claim:
-    """One connection that is out: for whom, since when, and whether it has arrived."""
-
-    __slots__ = ("delivered", "missing_since", "pool", "record", "since", "who")
-
-    def __init__(self, pool: FairPool, record: ConnectionPoolEntry, who: Who) -> None:
-        self.pool = pool
-        self.record = record
-        self.who = who
-        self.since = time.monotonic()
-        self.delivered = False
-        self.missing_since: float | None = None
+    @property
+    def is_held(self) -> bool:
+        """The call that took the connection still runs, or what it delivered is in somebody's hands."""
+        if self.attempt() is not None:
+            return True
+        reference = getattr(self.connection, "fairy_ref", None)
+        return reference is not None and reference() is not None
 
 
 class Room:
     """The seats of one endpoint and everything known about who sits there. Thread-safe."""
 
-    __slots__ = ("claims", "lock", "name", "openings", "returned_at", "seats", "timeout")
+    __slots__ = ("busy", "late", "lock", "name", "process", "returned_at", "seats", "timeout")
 
     def __init__(self, name: str, size: int, timeout: float, limits: dict[str, int] | None = None) -> None:
         self.name = name
         self.timeout = timeout
-        self.lock = threading.Lock()
+        self.process = os.getpid()
+        self.lock = threading.RLock()  # the garbage collector may enter it again in the same thread
+        self.busy = False
+        """The thread that holds the lock is in the middle of a change."""
+        self.late: deque[tuple[FairPool, ConnectionPoolEntry]] = deque()
+        """What came back in the middle of a change."""
         self.seats: Seats[ConnectionPoolEntry] = Seats(size, limits)
-        self.claims: dict[int, Claim] = {}
-        self.openings: dict[object, str] = {}
-        """Who opens a connection just now (thread or task), and of which kind."""
         self.returned_at = time.monotonic()
+
+    def ask(self, claim: Claim) -> Use[ConnectionPoolEntry] | Grow[ConnectionPoolEntry] | Wait[ConnectionPoolEntry]:
+        """Use, open or wait."""
+        with self.lock:
+            self.busy = True
+            try:
+                return self.seats.ask(claim)
+            finally:
+                self.busy = False
+
+    def opened(self, claim: Claim, record: ConnectionPoolEntry) -> None:
+        """A connection was opened on the seat of `claim`."""
+        with self.lock:
+            self.busy = True
+            try:
+                self.seats.opened(claim, record)
+            finally:
+                self.busy = False
+
+    def back(
+        self, pool: FairPool, record: ConnectionPoolEntry
+    ) -> Keep | Handed[ConnectionPoolEntry] | Retire | list[Ticket[ConnectionPoolEntry]] | None:
+        """A connection comes back: what is done with it; a list of those to be woken if it is closed and its seat
+        free; None if it has to be done later."""
+        with self.lock:
+            if self.busy:
+                self.late.append((pool, record))
+                return None
+            self.busy = True
+            try:
+                self.returned_at = time.monotonic()
+                claim = self.seats.taken.get(id(record))
+                if pool.disposed and claim is not None:
+                    return self.seats.gone(claim)
+                return self.seats.back(record)
+            finally:
+                self.busy = False
+
+    def withdraw(self, claim: Claim) -> bool:
+        """A waiter gives up; False if it was served meanwhile."""
+        with self.lock:
+            self.busy = True
+            try:
+                return self.seats.withdraw(claim)
+            finally:
+                self.busy = False
+
+    def abandon(self, claim: Claim) -> tuple[list[ConnectionPoolEntry], list[Ticket[ConnectionPoolEntry]]]:
+        """A claim has failed or was lost: what has to be closed, and who was served by it."""
+        with self.lock:
+            self.busy = True
+            try:
+                seats = self.seats
+                seats.repair()
+                if seats.withdraw(claim) or not seats.seated(claim):
+                    return [], []
+                record = claim.connection
+                if record is not None and not claim.handed_out:  # as good as new: the next one gets it
+                    answer = seats.back(record)
+                    return [], [answer.ticket] if isinstance(answer, Handed) else []
+                leftovers = [
+                    left
+                    for left in (record, claim.victim)
+                    if left is not None and not any(left in idle for idle in seats.idle.values())
+                ]
+                return leftovers, seats.gone(claim)
+            finally:
+                self.busy = False
+
+    def audit(self) -> tuple[list[Claim], list[Ticket[ConnectionPoolEntry]]]:
+        """Mend what interrupts have left: the claims that nobody holds any more, and who was served.
+
+        The caller must abandon those claims. A claim counts as lost if nobody holds it, seen twice with time between.
+        Taking back early what a slow thread is about to return does no harm: the late return finds its seat given away
+        and closes the connection.
+        """
+        self.settle()
+        now = time.monotonic()
+        lost: list[Claim] = []
+        with self.lock:
+            self.busy = True
+            try:
+                self.seats.repair()
+                for claim in cast("list[Claim]", list(self.seats.taken.values())):
+                    if claim.is_held:
+                        claim.missing_since = None
+                    elif claim.missing_since is None:
+                        claim.missing_since = now
+                    elif now - claim.missing_since >= _SURELY_LOST:
+                        lost.append(claim)
+                for waiter in cast("list[Claim]", list(self.seats.waiters)):
+                    if waiter.attempt() is None:
+                        self.seats.waiters.remove(waiter)
+                return lost, self.seats.serve()
+            finally:
+                self.busy = False
+
+    def settle(self) -> None:
+        """Do the returns that came in the middle of a change."""
+        if self.late:
+            with self.lock:
+                self.busy = False  # an interrupt can have left it
+            for _ in range(len(self.late)):
+                pool, record = self.late.popleft()
+                pool._do_return_conn(record)
+
+    def holders(self) -> list[Claim]:
+        """The claims, oldest first."""
+        with self.lock:
+            claims = cast("set[Claim]", set(self.seats.taken.values()))
+        return sorted(claims, key=lambda claim: claim.since)
 
     def counts(self) -> PoolCounts:
         """What is out, idle and waiting at this moment."""
@@ -117,50 +259,6 @@ class Room:
                 stuck=waiting > 0 and out >= seats.size and quiet > self.timeout,
             )
 
-    def holders(self) -> list[Claim]:
-        """The claims, oldest first."""
-        with self.lock:
-            return sorted(self.claims.values(), key=lambda claim: claim.since)
-
-    def audit(self) -> list[Claim]:
-        """Under the lock: make the counts agree with what is there; answer the claims that nobody holds any more.
-
-        The caller must give those back. A connection counts as lost if it was delivered and no `PoolProxiedConnection`
-        of it is alive, seen twice with time between; or if the thread that was taking it is dead. Taking back early
-        what a slow thread is about to return does no harm: the late return finds no claim and is ignored.
-        """
-        now = time.monotonic()
-        idle = {id(record) for records in self.seats.idle.values() for record in records}
-        lost: list[Claim] = []
-        alive: set[int] | None = None
-        for key, claim in list(self.claims.items()):
-            if key in idle:  # an interrupt fell between keeping the connection and dropping the claim
-                del self.claims[key]
-                continue
-            if claim.delivered:
-                reference = getattr(claim.record, "fairy_ref", None)
-                if reference is not None and reference() is not None:
-                    claim.missing_since = None
-                    continue
-            else:
-                alive = alive if alive is not None else {thread.ident or 0 for thread in threading.enumerate()}
-                if claim.who.thread in alive:
-                    continue
-            if claim.missing_since is None:
-                claim.missing_since = now
-            elif now - claim.missing_since >= _SURELY_LOST:
-                lost.append(claim)
-        self._recount()
-        return lost
-
-    def _recount(self) -> None:
-        counts = {kind: len(records) for kind, records in self.seats.idle.items()}
-        for claim in self.claims.values():
-            counts[claim.pool.kind] = counts.get(claim.pool.kind, 0) + 1
-        for kind in self.openings.values():
-            counts[kind] = counts.get(kind, 0) + 1
-        self.seats.open = counts
-
 
 class FairPool(Pool):
     """A fair, bounded pool for threads. Thread-safe; keyed by process through the engines that use it.
@@ -173,177 +271,115 @@ class FairPool(Pool):
         super().__init__(creator, **kw)
         self.kind = "any"
         self.room = Room("database", pool_size, timeout)
+        self.disposed = False
+        """Its idle connections were closed; what comes back is closed too."""
+        self._joined = False
 
     def join(self, room: Room, kind: str) -> None:
         """Share the seats of `room`; this pool's connections are of `kind` and serve nobody else. Before first use."""
         self.room = room
         self.kind = kind
+        self._joined = True
 
     # -- checkout
 
     def connect(self) -> PoolProxiedConnection:
         """A connection, in the order of asking. Raises `CheckoutTimeout`."""
+        attempt = _starting.attempt = _Attempt()
         try:
-            proxy = super().connect()
-            claim = self.room.claims.get(id(proxy._connection_record))  # type: ignore[attr-defined]  # no public way
-            if claim is not None:
-                claim.delivered = True
+            return super().connect()
         except BaseException:
-            self._take_back_undelivered()
+            if attempt.claim is not None:
+                self._abandon_failed(attempt.claim)
             raise
-        return proxy
 
     def _do_get(self) -> ConnectionPoolEntry:
+        attempt = _starting.attempt or _Attempt()
+        _starting.attempt = None
+        claim = attempt.claim = Claim(self, asking.asker, attempt)
         room = self.room
-        who = Who(asking.asker, self._me())
-        with room.lock:
-            room.openings.pop(who.me, None)  # left behind by an interrupted attempt of this very thread or task
-            answer = room.seats.ask(self.kind, who)
-            if isinstance(answer, Use):
-                return self._claimed(answer.connection, who)
-            if isinstance(answer, Grow):
-                room.openings[who.me] = self.kind
-        if isinstance(answer, Wait):
-            given = self._wait(answer.ticket, who)
-            if given is not None:
-                return given
-            return self._open(who)
-        return self._open(who, answer.victim)
+        if room.late:
+            room.settle()
+        if isinstance(room.ask(claim), Wait):
+            self._wait(claim)
+            claim.since = time.monotonic()
+        if claim.connection is None:
+            self._open(claim)
+        claim.handed_out = True
+        return cast("ConnectionPoolEntry", claim.connection)
 
-    def _open(self, who: Who, victim: ConnectionPoolEntry | None = None) -> ConnectionPoolEntry:
+    def _open(self, claim: Claim) -> None:
         """Open a connection on a seat that is already ours, after closing the one that had it."""
-        room = self.room
-        try:
-            if victim is not None:
-                victim.close()
-            record = self._create_connection()
-            with room.lock:
-                room.openings.pop(who.me, None)
-                return self._claimed(record, who)
-        except BaseException:
-            with room.lock:
-                if room.openings.pop(who.me, None) is None:
-                    raise
-                handed = room.seats.gone(self.kind)
-                self._note_opening(handed)
-            self._wake_handed(handed)
-            raise
+        if claim.victim is not None:
+            claim.victim.close()
+        record = self._create_connection()
+        self.room.opened(claim, record)
 
-    def _wait(self, ticket: Ticket[ConnectionPoolEntry], who: Who) -> ConnectionPoolEntry | None:
-        """Wait for our turn; the connection, or None if a seat was given on which to open one."""
+    def _wait(self, claim: Claim) -> None:
+        """Wait for our turn: until `claim` has a connection, or a seat on which to open one."""
         room = self.room
+        asker = claim.asker
         began = time.monotonic()
-        deadline = who.asker.waits_until() if who.asker is not None else None
+        deadline = asker.waits_until() if asker is not None else None
         until = began + room.timeout if deadline is None else min(began + room.timeout, deadline)
         try:
-            while not ticket.served:
+            while not room.seats.seated(claim):
                 left = until - time.monotonic()
-                if left <= 0:
-                    break
-                if not self._park(ticket, min(left, _LOOK_AGAIN)):
+                if left <= 0 and room.withdraw(claim):
+                    raise self._timed_out(time.monotonic() - began)
+                if not self._park(claim, max(0.0, min(left, _LOOK_AGAIN))):
                     self._look_for_lost()
-            with room.lock:
-                if ticket.connection is not None:
-                    return ticket.connection
-                if ticket.may_open:
-                    room.openings.pop(ticket, None)
-                    room.openings[who.me] = self.kind
-                    return None
-                room.seats.withdraw(ticket)
-        except BaseException:
-            self._pass_on(ticket)
+        except CheckoutTimeout:
+            if asker is not None:
+                asker.waited(time.monotonic() - began)
             raise
-        finally:
-            if who.asker is not None:
-                who.asker.waited(time.monotonic() - began)
-        raise self._timed_out(time.monotonic() - began)
-
-    def _pass_on(self, ticket: Ticket[ConnectionPoolEntry]) -> None:
-        """A waiter was interrupted; if it had just been served, the next one gets what it was given."""
-        room = self.room
-        with room.lock:
-            if room.seats.withdraw(ticket) or ticket.connection is not None:
-                handed = None
-            else:
-                room.openings.pop(ticket, None)
-                handed = room.seats.gone(self.kind)
-                self._note_opening(handed)
-        if ticket.connection is not None:
-            self._do_return_conn(ticket.connection)
-        self._wake_handed(handed)
+        except BaseException:
+            if asker is not None:
+                try:
+                    asker.waited(time.monotonic() - began)
+                except Exception:  # the deadline has passed as well; what interrupted the wait goes first
+                    pass
+            raise
+        if asker is not None:
+            asker.waited(time.monotonic() - began)
 
     # -- checkin
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        room = self.room
-        with room.lock:
-            if id(record) not in room.claims:
-                answer: Keep | Handed[ConnectionPoolEntry] | Retire[ConnectionPoolEntry] | None = None
-            else:
-                answer = room.seats.back(self.kind, record)
-                room.returned_at = time.monotonic()
-                del room.claims[id(record)]
-                if isinstance(answer, Handed):
-                    self._claimed(record, cast("Who", answer.ticket.who))
-                elif isinstance(answer, Retire):
-                    self._note_opening(answer.ticket)
+        answer = self.room.back(self, record)
         if isinstance(answer, Handed):
-            self._wake(answer.ticket)
-        elif isinstance(answer, Retire):
+            self._wake_all((answer.ticket,))
+        elif isinstance(answer, (Retire, list)):
+            # disposed of, or taken back as lost: then its seat belongs to somebody else now
             try:
                 record.close()
             finally:
-                if answer.ticket is not None:
-                    self._wake(answer.ticket)
-        elif answer is None:
-            record.close()  # it was taken back as lost; its seat belongs to somebody else now
+                self._wake_all(answer if isinstance(answer, list) else ())
 
     # -- accounting
 
-    def _claimed(self, record: ConnectionPoolEntry, who: Who) -> ConnectionPoolEntry:
-        self.room.claims[id(record)] = Claim(self, record, who)
-        return record
+    def _abandon_failed(self, claim: Claim) -> None:
+        """A checkout failed; SQLAlchemy has returned the connection unless an interrupt came between."""
+        if getattr(claim.connection, "fairy_ref", None) is None:  # else it comes back when its last holder drops it
+            self._abandon(claim)
 
-    def _note_opening(self, handed: Handed[Any] | Ticket[Any] | None) -> None:
-        """A waiter was given a seat: until it takes it, the seat is counted under the ticket."""
-        ticket = handed.ticket if isinstance(handed, Handed) else handed
-        if ticket is not None and ticket.may_open:
-            self.room.openings[ticket] = ticket.kind
-
-    def _wake_handed(self, handed: Handed[ConnectionPoolEntry] | None) -> None:
-        if handed is not None:
-            self._wake(handed.ticket)
-
-    def _take_back_undelivered(self) -> None:
-        """A checkout of this thread or task failed; SQLAlchemy returned the record unless an interrupt came between."""
-        me = self._me()
-        for claim in self.room.holders():
-            reference = getattr(claim.record, "fairy_ref", None)
-            if claim.pool is self and claim.who.me == me and not claim.delivered and reference is None:
-                self._give_up_on(claim)
+    def _abandon(self, claim: Claim) -> None:
+        """Close what nobody holds and pass its seat on."""
+        leftovers, served = self.room.abandon(claim)
+        self._wake_all(served)
+        for record in leftovers:
+            record.invalidate()
 
     def _look_for_lost(self) -> None:
-        with self.room.lock:
-            lost = self.room.audit()
+        lost, served = self.room.audit()
+        self._wake_all(served)
         for claim in lost:
-            claim.pool._give_up_on(claim)
-
-    def _give_up_on(self, claim: Claim) -> None:
-        """Close a connection that nobody holds and pass its seat on."""
-        room = self.room
-        with room.lock:
-            if room.claims.pop(id(claim.record), None) is None:
-                return
-            handed = room.seats.gone(self.kind)
-            self._note_opening(handed)
-        self._wake_handed(handed)
-        if not self._is_asyncio:
-            claim.record.close()
+            claim.pool._abandon(claim)
 
     def _timed_out(self, waited: float) -> CheckoutTimeout:
         holders = self.room.holders()
         now = time.monotonic()
-        described = [f"{now - claim.since:.1f} s by {claim.who}" for claim in holders]
+        described = [f"{now - claim.since:.1f} s by {claim}" for claim in holders]
         waiting = len(self.room.seats.waiters)
         shown = "; ".join(described[:8]) + (f"; and {len(described) - 8} more" if len(described) > 8 else "")
         return CheckoutTimeout(
@@ -363,33 +399,35 @@ class FairPool(Pool):
 
     # -- waiting with threads
 
-    def _me(self) -> int:
-        return threading.get_ident()
-
-    def _park(self, ticket: Ticket[ConnectionPoolEntry], seconds: float) -> bool:
+    def _park(self, claim: Claim, seconds: float) -> bool:
         """Wait until woken; False after `seconds`."""
-        if ticket.parked is None:
+        if claim.parked is None:
             with self.room.lock:
-                if ticket.served:
+                if self.room.seats.seated(claim):
                     return True
                 parked = threading.Lock()
                 parked.acquire()
-                ticket.parked = parked
-        return cast("threading.Lock", ticket.parked).acquire(timeout=seconds)
+                claim.parked = parked
+        return cast("threading.Lock", claim.parked).acquire(timeout=seconds)
 
-    def _wake(self, ticket: Ticket[ConnectionPoolEntry]) -> None:
-        if ticket.parked is not None:
-            cast("threading.Lock", ticket.parked).release()
+    def _wake_all(self, tickets: Iterable[Ticket[ConnectionPoolEntry]]) -> None:
+        for claim in cast("Iterable[Claim]", tickets):
+            if claim.parked is not None:
+                claim.pool._wake(claim)
+
+    def _wake(self, claim: Claim) -> None:
+        cast("threading.Lock", claim.parked).release()
 
     # -- SQLAlchemy's duties
 
     def recreate(self) -> Pool:
-        """A new pool with the same settings and seats of its own."""
+        """A new pool with the same settings; with seats of its own, or those of the room that this one had joined."""
         self.logger.info("Pool recreating")
-        return self.__class__(
+        room = self.room
+        fresh = self.__class__(
             self._creator,
-            pool_size=self.room.seats.size,
-            timeout=self.room.timeout,
+            pool_size=room.seats.size,
+            timeout=room.timeout,
             recycle=self._recycle,
             echo=self.echo,
             logging_name=self._orig_logging_name,
@@ -398,28 +436,31 @@ class FairPool(Pool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
+        if self._joined and room.process == os.getpid():
+            fresh.join(room, self.kind)
+        elif self._joined:  # a forked child must not count what its parent holds
+            fresh.join(Room(room.name, room.seats.size, room.timeout, room.seats.limits), self.kind)
+        return fresh
 
     def dispose(self) -> None:
-        """Close what is idle; what is out is closed when it comes back if the pool was replaced."""
-        with self.room.lock:
-            mine = self.room.seats.idle.get(self.kind, [])
-            taken = list(mine)
-            mine.clear()
-            self.room.seats.open[self.kind] = self.room.seats.open.get(self.kind, 0) - len(taken)
-        for record in taken:
+        """Close what is idle, and from now on whatever comes back. A second call does nothing more."""
+        self.disposed = True
+        self.room.settle()
+        for record in self.room.seats.drain(self.kind):  # each is taken out in one step, which needs no lock
             record.close()
+        self._look_for_lost()
 
     def status(self) -> str:
         """Counts, for people."""
         seats = self.room.seats
         return (
-            f"{type(self).__name__} {self.room.name} ({self.kind}): {seats.out(self.kind)} out, "
-            f"{len(seats.idle.get(self.kind, ()))} idle, {len(seats.waiters)} waiting, at most {seats.size}"
+            f"{type(self).__name__} {self.room.name} ({self.kind}): {self.checkedout()} out, "
+            f"{self.checkedin()} idle, {len(seats.waiters)} waiting, at most {seats.size}"
         )
 
     def checkedout(self) -> int:
-        """Connections of this pool that are out, counted by their claims."""
-        return sum(1 for _ in self._claims())
+        """Connections of this pool that are out or being opened."""
+        return sum(claim.pool is self for claim in self.room.holders())
 
     def checkedin(self) -> int:
         """Idle connections of this pool."""
@@ -429,40 +470,30 @@ class FairPool(Pool):
         """Most connections of all pools that share the seats."""
         return self.room.seats.size
 
-    def _claims(self) -> Iterator[Claim]:
-        with self.room.lock:
-            claims = list(self.room.claims.values())
-        return (claim for claim in claims if claim.pool is self)
-
 
 class FairAsyncPool(FairPool):
     """The same for asyncio, for `create_async_engine`. One event loop per pool; other threads may only return."""
 
     _is_asyncio = True
 
-    def _me(self) -> int:
-        return id(asyncio.current_task())
+    def _park(self, claim: Claim, seconds: float) -> bool:
+        return cast("bool", util.await_only(self._park_async(claim, seconds)))
 
-    def _park(self, ticket: Ticket[ConnectionPoolEntry], seconds: float) -> bool:
-        return cast("bool", util.await_only(self._park_async(ticket, seconds)))
-
-    async def _park_async(self, ticket: Ticket[ConnectionPoolEntry], seconds: float) -> bool:
+    async def _park_async(self, claim: Claim, seconds: float) -> bool:
         loop = asyncio.get_running_loop()
         with self.room.lock:
-            if ticket.served:
+            if self.room.seats.seated(claim):
                 return True
             future: asyncio.Future[bool] = loop.create_future()
-            ticket.parked = future
+            claim.parked = future
         timer = loop.call_later(seconds, _settle, future, False)
         try:
             return await future
         finally:
             timer.cancel()
 
-    def _wake(self, ticket: Ticket[ConnectionPoolEntry]) -> None:
-        future = cast("asyncio.Future[bool] | None", ticket.parked)
-        if future is None:
-            return
+    def _wake(self, claim: Claim) -> None:
+        future = cast("asyncio.Future[bool]", claim.parked)
         loop = future.get_loop()
         if _running_loop() is loop:
             _settle(future, True)

@@ -11,10 +11,19 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError, StatementError
 
 from .. import dialects
 from ..dialects.rows import ErrorSigns
+from ..facts import Outcome, outcome_of
 from ..failures import Failure, Kind, Phase
 from ..options import Access
 
-__all__ = ["classify", "driver_error", "said_by_server", "signs_of", "takes_transaction", "was_connecting"]
+__all__ = [
+    "classify",
+    "driver_error",
+    "is_transient",
+    "said_by_server",
+    "signs_of",
+    "takes_transaction",
+    "was_connecting",
+]
 
 CONNECTING = "polysession_connecting"
 """An error that carries this came while connecting: nothing of a unit was sent."""
@@ -105,6 +114,38 @@ def classify(error: BaseException, phase: Phase, backend: str, access: Access | 
     if signs.nothing_sent:
         phase = Phase.NOTHING_SENT
     return dialects.of(backend).classify(signs, phase)
+
+
+_BACKENDS = {
+    "psycopg": "postgresql",
+    "asyncpg": "postgresql",
+    "pymysql": "mysql",
+    "MySQLdb": "mysql",
+    "asyncmy": "mysql",
+    "aiomysql": "mysql",
+    "sqlite3": "sqlite",
+    "aiosqlite": "sqlite",
+}
+"""By the top module of a driver's exceptions, the database it speaks to."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the whole unit of work in which `error` came may succeed when it is repeated, and may be repeated.
+
+    True only for errors that are known to be of the passing kind and to have left nothing committed: an error that
+    left one of our units says how that ended; of any other one without a statement it is assumed that it came from
+    COMMIT. For other retry libraries: `stamina.retry(on=is_transient)`. Never raises. Repeat the whole unit with a
+    new session, not the statement.
+    """
+    outcome = outcome_of(error)
+    found = driver_error(error)
+    if found is None or outcome not in (None, Outcome.ROLLED_BACK):
+        return False
+    backend = _BACKENDS.get(type(found).__module__.partition(".")[0])
+    if backend is None:
+        return False
+    certain = outcome is Outcome.ROLLED_BACK or was_connecting(error) or getattr(error, "statement", None) is not None
+    return classify(error, Phase.BODY if certain else Phase.COMMIT_SENT, backend).transient
 
 
 def _text(value: Any) -> str | None:

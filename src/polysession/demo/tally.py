@@ -100,7 +100,7 @@ class Tally:
         self._lock = threading.Lock()  # protects everything below; held for a few additions only
         self._figures = {kind: Figures() for kind in Kind}
         self._databases: Counter[str] = Counter()
-        self._told = dict.fromkeys(("orders", "payments", "deliveries"), 0)
+        self._told: dict[str, int] = dict.fromkeys(("orders", "payments", "deliveries"), 0)
         self._traceback: str | None = None
         self._started = time.monotonic()
         self._ended: float | None = None

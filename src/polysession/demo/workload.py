@@ -18,7 +18,7 @@ from .stage import Outcome, Stage, Turn, Watcher
 __all__ = ["RETRY", "run_async", "run_threads"]
 
 RETRY: Final = 20
-"""Attempts of a unit that writes: with 64 terminals on 6 warehouses, eight were not enough for one in a hundred."""
+"""Attempts of a unit that writes: enough for 64 terminals that meet in 6 warehouses."""
 _TICK: Final = 0.25
 """Seconds between two reports of progress."""
 

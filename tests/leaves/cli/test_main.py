@@ -39,7 +39,8 @@ def test_commands_are_imported_when_they_are_run(option: str, text: str) -> None
     """--version and --help answer without importing a command."""
     code = (
         "import atexit, sys; from polysession.cli.main import run\n"
-        "atexit.register(lambda: print([m for m in sys.modules if m.startswith(('polysession.demo', 'polysession.cli.check'))]))\n"
+        "commands = ('polysession.demo', 'polysession.cli.check')\n"
+        "atexit.register(lambda: print([name for name in sys.modules if name.startswith(commands)]))\n"
         "run()"
     )
     result = python(code, option)
