@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy.orm import Session
 
-from proofs.sides import SIZE, Side
+from proofs.sides import Side
 from proofs.tally import ROW, WHICH, Boom, Tally
 
 __all__ = ["EXITS", "Exit"]
@@ -91,7 +91,6 @@ def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str
     """A thread of its own for each unit, which dies of an error in the block or leaves an open session behind."""
     draw = random.Random(seed)
     seen: Counter[str] = Counter()
-    loose: list[int] = []
 
     def dies(n: int) -> None:
         with side.begin() as session:
@@ -103,7 +102,6 @@ def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str
         _work(session, tally, n)
         if knotted:
             session.info["itself"] = session
-            loose.append(n)
 
     def run(target: Callable[..., None], n: int, *args: Any) -> None:
         try:
@@ -118,24 +116,22 @@ def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str
     quiet, threading.excepthook = threading.excepthook, lambda _: None
     try:
         while tally.begun < units:
-            batch = []
+            batch, knotted = [], False
             for _ in range(min(WORKERS, units - tally.begun)):
                 n = tally.number()
                 way = draw.choice(("dies", "leaves", "leaves knotted"))
                 seen[f"threads that {way.split()[0]}"] += 1
+                knotted = knotted or "knotted" in way
                 args: tuple[Any, ...] = (dies, n) if way == "dies" else (leaves, n, "knotted" in way)
                 batch.append(threading.Thread(target=run, args=args))
             for thread in batch:
                 thread.start()
             while any(thread.is_alive() for thread in batch):
-                # what is left in cycles is somebody else's connection until it is collected
-                if len(loose) >= SIZE:
-                    gc.collect()
-                    loose.clear()
                 batch[0].join(0.01)
                 batch = [thread for thread in batch if thread.is_alive()] or batch[:1]
+                if knotted:
+                    gc.collect()  # what is left in a cycle keeps a connection, and on SQLite the write lock
             gc.collect()
-            loose.clear()
     finally:
         threading.excepthook = quiet
     return seen

@@ -555,6 +555,7 @@ def _flush(holding: Holding) -> Any:
     # flushing nothing needs no server; a read unit's refusal of pending work does not either
     if session.new or session.dirty or session.deleted:
         return _below(holding, Finish.flush)
+    holding.seen.refuse_commit()
     return None
 
 

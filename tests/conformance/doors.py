@@ -186,6 +186,14 @@ class AwaitedSessions:
 
         return decorate
 
+    def task(self, work: Callable[..., Any], *databases: str, **asked: Any) -> Callable[..., Any]:
+        """As `AsyncSessions.task`."""
+        return _awaited(self.real.task(_synchronous(work), *databases, **asked))
+
+    async def gather(self, *works: Callable[..., Any], **asked: Any) -> list[Any]:
+        """As `AsyncSessions.gather`."""
+        return self.real.gather(*map(_synchronous, works), **asked)
+
     def current(self, database: str | None = None) -> AwaitedSession:
         """As `AsyncSessions.current`."""
         return AwaitedSession(self.real.current(database))

@@ -16,7 +16,7 @@ what was left half done.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import msgspec
@@ -112,10 +112,9 @@ class Seats(Generic[R]):
         self.waiters.append(ticket)
         return Wait(ticket)
 
-    def opened(self, ticket: Ticket[R], connection: R) -> None:
-        """The owner of a seat has opened its connection."""
-        ticket.connection = connection
-        self.taken[id(connection)] = ticket
+    def opened(self, ticket: Ticket[R]) -> None:
+        """The owner of a seat has opened the connection that the ticket now has."""
+        self.taken[id(ticket.connection)] = ticket
         self.taken.pop(id(ticket), None)
         ticket.victim = None
 
@@ -170,11 +169,10 @@ class Seats(Generic[R]):
             served.append(waiter)
         return served
 
-    def drain(self, kind: str) -> Iterator[R]:
-        """Take the idle connections of a kind out, one by one, for closing."""
-        idle = self.idle.get(kind, [])
-        while idle:
-            yield idle.pop()
+    def drain(self, kind: str) -> R | None:
+        """Take one idle connection of a kind out, for closing; None if there is none left."""
+        idle = self.idle.get(kind)
+        return idle.pop() if idle else None
 
     def repair(self) -> None:
         """Mend what an interrupt left half done: no seat counts twice, nobody waits for what he has."""

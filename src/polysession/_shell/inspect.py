@@ -112,7 +112,9 @@ def facts_of(endpoint: Endpoint, *, timeout: float) -> Inspected:
         (probed,), _ = _on_connection(alone, driver, Access.READ, lambda c: _ask(c, (questions.probe,)))
         known["read_refused"] = refuses_writes(probed)
     except Exception as error:  # as above, for read units only
-        known["read_problem"] = explain(error, endpoint)[1]
+        kind, reason = explain(error, endpoint)
+        if kind is not Kind.TOO_MANY:  # the first connection may be counted for a moment after it was closed
+            known["read_problem"] = reason
     return EndpointFacts(**known, server=questions.read(answers))
 
 

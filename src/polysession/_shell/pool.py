@@ -23,6 +23,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from sqlalchemy import util
@@ -142,12 +143,12 @@ class Room:
             finally:
                 self.busy = False
 
-    def opened(self, claim: Claim, record: ConnectionPoolEntry) -> None:
+    def opened(self, claim: Claim) -> None:
         """A connection was opened on the seat of `claim`."""
         with self.lock:
             self.busy = True
             try:
-                self.seats.opened(claim, record)
+                self.seats.opened(claim)
             finally:
                 self.busy = False
 
@@ -187,7 +188,7 @@ class Room:
                 seats = self.seats
                 seats.repair()
                 if seats.withdraw(claim) or not seats.seated(claim):
-                    return [], []
+                    return [], seats.serve()
                 record = claim.connection
                 if record is not None and not claim.handed_out:  # as good as new: the next one gets it
                     answer = seats.back(record)
@@ -231,12 +232,22 @@ class Room:
 
     def settle(self) -> None:
         """Do the returns that came in the middle of a change."""
-        if self.late:
+        for _ in range(len(self.late)):
             with self.lock:
                 self.busy = False  # an interrupt can have left it
-            for _ in range(len(self.late)):
+                if not self.late:
+                    return
                 pool, record = self.late.popleft()
-                pool._do_return_conn(record)
+            pool._do_return_conn(record)
+
+    def drain(self, kind: str) -> ConnectionPoolEntry | None:
+        """Take out one idle connection of a kind; None if there is none left."""
+        with self.lock:
+            self.busy = True
+            try:
+                return self.seats.drain(kind)
+            finally:
+                self.busy = False
 
     def holders(self) -> list[Claim]:
         """The claims, oldest first."""
@@ -312,8 +323,8 @@ class FairPool(Pool):
         """Open a connection on a seat that is already ours, after closing the one that had it."""
         if claim.victim is not None:
             claim.victim.close()
-        record = self._create_connection()
-        self.room.opened(claim, record)
+        claim.connection = self._create_connection()
+        self.room.opened(claim)
 
     def _wait(self, claim: Claim) -> None:
         """Wait for our turn: until `claim` has a connection, or a seat on which to open one."""
@@ -335,10 +346,8 @@ class FairPool(Pool):
             raise
         except BaseException:
             if asker is not None:
-                try:
+                with suppress(Exception):  # the deadline has passed as well; what interrupted the wait goes first
                     asker.waited(time.monotonic() - began)
-                except Exception:  # the deadline has passed as well; what interrupted the wait goes first
-                    pass
             raise
         if asker is not None:
             asker.waited(time.monotonic() - began)
@@ -446,7 +455,7 @@ class FairPool(Pool):
         """Close what is idle, and from now on whatever comes back. A second call does nothing more."""
         self.disposed = True
         self.room.settle()
-        for record in self.room.seats.drain(self.kind):  # each is taken out in one step, which needs no lock
+        while (record := self.room.drain(self.kind)) is not None:
             record.close()
         self._look_for_lost()
 
@@ -477,7 +486,7 @@ class FairAsyncPool(FairPool):
     _is_asyncio = True
 
     def _park(self, claim: Claim, seconds: float) -> bool:
-        return cast("bool", util.await_only(self._park_async(claim, seconds)))
+        return util.await_only(self._park_async(claim, seconds))
 
     async def _park_async(self, claim: Claim, seconds: float) -> bool:
         loop = asyncio.get_running_loop()

@@ -76,8 +76,8 @@ def _levels(known: Capabilities) -> str:
 def _refusal(one: EndpointFacts) -> str:
     if one.file is not None:
         return "by PRAGMA query_only"
-    if one.read_problem:
-        return "their connection could not be made"
+    if one.read_refused is None:
+        return "their connection could not be made" if one.read_problem else "not seen: there was no free connection"
     return "seen on a connection" if one.read_refused else "the server takes them"
 
 

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,7 +106,8 @@ class _Server:
     folder: Path
     connections: int
     process: subprocess.Popen[bytes] | None = None
-    account: dict[str, Any] = field(default_factory=dict)
+    user: str | None = None
+    """Whose processes they are; None: this process's user."""
     prefix: tuple[str, ...] = ()
 
     def start(self) -> None:
@@ -119,7 +120,7 @@ class _Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
-            **self.account,
+            user=self.user,
         )
         if made.returncode:
             raise self._failed("initdb ended with an error", made.stdout)
@@ -134,24 +135,16 @@ class _Server:
             "full_page_writes": "off",
             "shared_buffers": "128MB",
         }
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        words = ["-D", data, "-p", str(_PORT)]
+        words += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(  # noqa: S603  as above
-                [
-                    *_dies_with_us(),
-                    *self.prefix,
-                    str(self.binaries / "postgres"),
-                    "-D",
-                    data,
-                    "-p",
-                    str(_PORT),
-                    *options,
-                ],
+                [*_dies_with_us(), *self.prefix, str(self.binaries / "postgres"), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: the server ends when the sessions have
-                **self.account,
+                user=self.user,
             )
         self._await_answer()
 
@@ -190,8 +183,8 @@ class _Server:
         if _can_unshare():
             self.prefix = _UNSHARE
         else:
-            shutil.chown(self.folder, "nobody")
-            self.account = {"user": "nobody", "extra_groups": []}
+            self.user = "nobody"
+            shutil.chown(self.folder, self.user)
 
     def _await_answer(self) -> None:
         import psycopg

@@ -78,7 +78,7 @@ class Stage:
         self.rows: dict[str, int] = {}
         self.load_seconds = 0.0
         self.conditions: dict[str, list[ConditionResult]] = {}
-        self.found = dict.fromkeys(("orders", "payments", "deliveries"), 0)
+        self.found: dict[str, int] = dict.fromkeys(("orders", "payments", "deliveries"), 0)
         self.waiting_isolation: dict[str, Isolation | None] = {}
         """By database, the level of payments and deliveries; None: that of repeatable units.
 

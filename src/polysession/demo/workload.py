@@ -17,8 +17,8 @@ from .stage import Outcome, Stage, Turn, Watcher
 
 __all__ = ["RETRY", "run_async", "run_threads"]
 
-RETRY: Final = 20
-"""Attempts of a unit that writes: enough for 64 terminals that meet in 6 warehouses."""
+RETRY: Final = 100
+"""Attempts of a unit that writes. Of 64 terminals on 6 warehouses one New-Order in a thousand needs more than 20."""
 _TICK: Final = 0.25
 """Seconds between two reports of progress."""
 

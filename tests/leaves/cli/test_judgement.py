@@ -41,6 +41,7 @@ CASES: list[tuple[str, Facts, set[Code]]] = [
     ("one server for two databases", [mariadb(), mariadb(database="b", endpoint="b/primary")], set()),
     # read units
     ("a pooler that refuses", postgresql(read_refused=None, read_problem="no"), {Code.READ_UNITS_FAIL}),
+    ("no second connection", postgresql(read_refused=None), set()),
     ("a pooler that ignores", postgresql(read_refused=False), {Code.READS_MAY_WRITE}),
     ("a proxy that ignores", mysql(read_refused=False), {Code.READS_MAY_WRITE}),
     # age

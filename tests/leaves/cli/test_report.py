@@ -178,6 +178,7 @@ def test_lost_updates_in_repeatable_units(facts: EndpointFacts, expected: bool) 
         (postgresql(), True, "seen on a connection"),
         (postgresql(read_refused=False), False, "the server takes them"),
         (postgresql(read_refused=None, read_problem="no"), False, "their connection could not be made"),
+        (postgresql(read_refused=None), False, "not seen: there was no free connection"),
         (sqlite(), True, "by PRAGMA query_only"),
     ],
 )

@@ -1,0 +1,88 @@
+"""A driver's connections without a database, and interrupts at any line."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = ["Connection", "Driver", "interrupt_at"]
+
+
+class Connection:
+    """What a driver's `connect()` answers."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def rollback(self) -> None:
+        """Nothing to undo."""
+        assert not self.closed
+
+    def close(self) -> None:
+        """Give it back to the server."""
+        self.closed = True
+
+
+class Driver:
+    """Makes connections and knows which are open and in anybody's reach."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self.made = 0
+        self.fails: BaseException | None = None
+        self._links: list[weakref.ref[Connection]] = []
+
+    def __call__(self) -> Connection:
+        """Connect. Fails if there would be more than `most` open ones: the limit of the server."""
+        if self.fails is not None:
+            raise self.fails
+        assert self.most is None or self.open < self.most, f"more than {self.most} connections are open"
+        link = Connection()
+        self.made += 1
+        self._links.append(weakref.ref(link))
+        return link
+
+    @property
+    def open(self) -> int:
+        """Connections that are open."""
+        return sum(link is not None and not link.closed for link in (ref() for ref in self._links))
+
+
+def interrupt_at(number: int, files: tuple[str, ...], work: Callable[[], Any]) -> bool:
+    """Run `work`; raise KeyboardInterrupt in it before the `number`-th line of `files`. False: it has fewer lines.
+
+    Lines that take or release a lock by `with` are passed over: the interpreter handles no signal between the end of
+    the block and the release, though a trace function could raise there (CPython, Python/ceval.c, CHECK_EVAL_BREAKER).
+    """
+    left = number
+    raised = False
+
+    def trace_lines(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left, raised
+        if event == "line" and not raised:
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            if not (line.startswith("with ") and "lock" in line):
+                left -= 1
+                if left == 0:
+                    raised = True
+                    raise KeyboardInterrupt
+        return trace_lines
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        return trace_lines if frame.f_code.co_filename.endswith(files) and not raised else None
+
+    before, hook = sys.gettrace(), sys.unraisablehook
+    sys.unraisablehook = lambda _: None  # what is raised in a finalizer goes there
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+        sys.unraisablehook = hook
+    return raised
