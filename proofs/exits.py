@@ -124,7 +124,9 @@ def run(profile: Profile, seed: int) -> Result:
                     wrong = judge(row, profile.units) if kind == "ours" else []
                     failures += [f"{cell}: {what}" for what in wrong]
                     found.append(row)
-                    profile.say(f"{_line(row)}  {time.monotonic() - began:.1f} s{'  FAILED' if wrong else ''}")
+                    profile.say(f"{_line(row)}  {time.monotonic() - began:.1f} s")
+                    for what in wrong:
+                        profile.say(f"    FAILED: {what}")
         forgetful = run_forgetful(servers)
     finally:
         servers.close()

@@ -172,7 +172,7 @@ async def thread_death(side: AsyncSide, tally: Tally, units: int, seed: int) -> 
 
     quiet, threading.excepthook = threading.excepthook, lambda _: None
     try:
-        while tally.begun < units:
+        while tally.begun < units and not tally.starved:
             numbers = [tally.number() for _ in range(min(TASKS_OF_A_LOOP, units - tally.begun))]
             thread = threading.Thread(target=run, args=(numbers,))
             thread.start()
@@ -228,7 +228,8 @@ async def _by_workers(one: Callable[[random.Random], Awaitable[None]], units: in
     async def work(number: int) -> None:
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):
-            await one(draw)
+            if not tally.starved:
+                await one(draw)
 
     await asyncio.gather(*(work(number) for number in range(WORKERS)))
     return Counter()

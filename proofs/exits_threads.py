@@ -115,9 +115,9 @@ def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str
 
     quiet, threading.excepthook = threading.excepthook, lambda _: None
     try:
-        while tally.begun < units:
+        while tally.begun < units and not tally.starved:
             batch, knotted = [], False
-            for _ in range(min(WORKERS, units - tally.begun)):
+            for _ in range(min(side.writers, WORKERS, units - tally.begun)):
                 n = tally.number()
                 way = draw.choice(("dies", "leaves", "leaves knotted"))
                 seen[f"threads that {way.split()[0]}"] += 1
@@ -171,6 +171,8 @@ def _interrupted(side: Side, tally: Tally, units: int, draw: random.Random, alar
         times.append(time.perf_counter() - began)
     usual = statistics.median(times)
     for _ in range(units):
+        if tally.starved:
+            break
         n = tally.number()
         where = "on the way in"
         began = time.perf_counter()
@@ -257,7 +259,7 @@ def _honest(side: Side, tally: Tally) -> None:
 
 
 def _until(over: threading.Event, side: Side, tally: Tally) -> None:
-    while not over.is_set():
+    while not over.is_set() and not tally.starved:
         _honest(side, tally)
 
 
@@ -265,7 +267,8 @@ def _by_workers(one: Callable[[random.Random], None], units: int, seed: int) -> 
     def work(number: int) -> None:
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):
-            one(draw)
+            if not tally.starved:
+                one(draw)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(WORKERS)]
     for thread in threads:

@@ -21,8 +21,8 @@ __all__ = ["SIZE", "AsyncSide", "Ours", "OursAsync", "Plain", "PlainAsync", "Sid
 
 SIZE: Final = 5
 """Connections of each pool."""
-_PATIENCE: Final = 20.0
-"""Seconds that a unit waits for a connection: longer than any honest wait here."""
+_PATIENCE: Final = 10.0
+"""Seconds that a unit waits for a connection or a lock: longer than any honest wait here."""
 _BRIEF: Final = 1.0
 """The same when nobody else works: longer than the pool takes to find a connection that was lost."""
 _ONE: Final = text("SELECT 1")
@@ -30,6 +30,9 @@ _ONE: Final = text("SELECT 1")
 
 class _Known(Protocol):
     """What can be read of either side at any time."""
+
+    writers: int
+    """Threads or tasks with open transactions that get along: SQLite lets one write, and others ask again and again."""
 
     def held(self) -> int:
         """Units and sessions that have not ended, as far as the side knows."""
@@ -96,6 +99,7 @@ class Ours(_OurCounts):
 
     def __init__(self, url: str) -> None:
         self.door = Sessions.from_mapping(_settings(url))
+        self.writers = _writers(url)
 
     def begin(self) -> AbstractContextManager[Session]:
         return self.door.begin()
@@ -116,6 +120,7 @@ class OursAsync(_OurCounts):
 
     def __init__(self, url: str) -> None:
         self.door = AsyncSessions.from_mapping(_settings(url))
+        self.writers = _writers(url)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.door.begin()
@@ -155,6 +160,7 @@ class Plain(_PlainCounts):
         self.engine: Engine = create_engine(url, poolclass=QueuePool, **_ENGINE)
         _be_patient(self.engine)
         self._maker = sessionmaker(self.engine)
+        self.writers = _writers(url)
 
     def begin(self) -> AbstractContextManager[Session]:
         return self._maker.begin()
@@ -177,6 +183,7 @@ class PlainAsync(_PlainCounts):
         self.engine: AsyncEngine = create_async_engine(url, **_ENGINE)
         _be_patient(self.engine.sync_engine)
         self._maker = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.writers = _writers(url)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self._maker.begin()
@@ -193,6 +200,10 @@ class PlainAsync(_PlainCounts):
 
 
 _ENGINE: Final[dict[str, Any]] = {"pool_size": SIZE, "max_overflow": 0, "pool_timeout": _PATIENCE}
+
+
+def _writers(url: str) -> int:
+    return 2 if url.startswith("sqlite") else 2 * SIZE
 
 
 def _settings(url: str) -> dict[str, Any]:

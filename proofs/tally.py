@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Column, Integer, MetaData, NullPool, Table, create_engine, insert, select
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from polysession.facts import Outcome, outcome_of
 
@@ -40,6 +41,8 @@ class Tally:
         self.unexpected: Counter[str] = Counter()
         """Errors of units that nothing had been done to."""
         self.begun = 0
+        self.starved = False
+        """A unit waited for a connection in vain: the pool is lost, and nothing more can be learned from it."""
 
     def number(self) -> int:
         """A number that no other unit has."""
@@ -61,6 +64,7 @@ class Tally:
                 return
             self.raised[n] = outcome_of(error)
             if not expected:
+                self.starved = self.starved or isinstance(error, (TimeoutError, PoolTimeout))
                 text = " ".join(str(error).split())[:200]
                 self.unexpected[f"{type(error).__name__}: {text}"] += 1
 

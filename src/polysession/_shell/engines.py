@@ -58,6 +58,10 @@ class Secret(str):
 
     __slots__ = ()
 
+    def reveal(self) -> str:
+        """The password itself."""
+        return str.__str__(self)
+
     def __repr__(self) -> str:
         return "'***'"
 
@@ -268,7 +272,8 @@ def _connect_by_ourselves(engine: Engine, password: Secret | None, endpoint: End
         # `arguments` is emptied before an error leaves: this frame stays in the traceback
         arguments = {**cparams, **endpoint.connect}
         if password is not None:
-            arguments["password"] = password
+            # asyncpg takes a plain str only, but also what gives one (asyncpg documentation, connect)
+            arguments["password"] = password.reveal if engine.dialect.driver == "asyncpg" else password
         for name, value in extra.items():
             arguments[name] = _merged(arguments.get(name), value)
         made: list[sqlite.Connection] = []

@@ -194,14 +194,8 @@ def test_a_standby_as_primary(run: Run, private_server: Private) -> None:
     assert (read["verdict"], read["endpoints"][0]["server"]["in_recovery"]) == ("errors", True)
 
 
-ASYNCPG = pytest.param(
-    "asyncpg",
-    marks=pytest.mark.xfail(reason="asyncpg takes no subclass of str as the password of SCRAM, and gets one"),
-)
-
-
 @pytest.mark.pg
-@pytest.mark.parametrize("driver", ["psycopg", ASYNCPG])
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_passwords_on_postgresql(run: Run, private_server: Private, driver: str) -> None:
     """The right password is let in, a wrong one is told as such; neither is shown."""
     server = cast("Postgres", private_server("pg18"))
