@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from . import config
-from ._core.attempts import attempt_steps
+from ._core.attempts import again_steps, attempt_steps
 from ._core.hooks import hook_steps
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
@@ -33,7 +33,7 @@ from ._shell.holding import Holding
 from ._shell.places import caller
 from .errors import SessionMisuse, WrongDoor
 from .facts import Observer, Origin, mark_outcome
-from .options import Access, Isolation, Propagation
+from .options import Access, Isolation, Propagation, UnitOptions
 from .policy.retry import Backoff
 from .topology import Role
 
@@ -210,6 +210,28 @@ class Sessions(Door):
 
         return decorate
 
+    def attempts(
+        self,
+        *databases: str,
+        retry: int | Backoff = 10,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
+    ) -> Iterator[Unit[Session]]:
+        """As `run`, for a block: `for attempt in sessions.attempts("orders"):` and in it `with attempt as session:`.
+
+        Each turn is a unit of its own. An error that may vanish is swallowed at the end of the block and the loop goes
+        on; after a unit that committed, and after any other error, it ends.
+        """
+        policy = Backoff.of(retry)
+        extra = extra_options(propagation, isolation, deadline)
+        extra["repeatable"] = True
+        origin = caller()
+        options = self._options(Access.WRITE, databases, extra)
+        loop = _Loop(self, Attempts(self, options, name or origin.code.co_qualname, origin), policy)
+        return loop.units(options, name, origin)
+
     def current(self, database: str | None = None) -> Session:
         """The session of the unit of work that is open here for `database`.
 
@@ -365,7 +387,7 @@ class Sessions(Door):
 class Unit(AbstractContextManager[S]):
     """A unit of work as a context manager: opened once, by one thread. Made by `begin` and `read`."""
 
-    __slots__ = ("_door", "_name", "_options", "_origin", "_role", "_scope")
+    __slots__ = ("_door", "_loop", "_name", "_options", "_origin", "_role", "_scope")
 
     def __init__(
         self, door: Sessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
@@ -375,6 +397,7 @@ class Unit(AbstractContextManager[S]):
         self._name = name
         self._origin = origin
         self._role = role
+        self._loop: _Loop | None = None
         self._scope: Scope | None = None
 
     def __enter__(self) -> S:
@@ -386,6 +409,8 @@ class Unit(AbstractContextManager[S]):
             )
         door = self._door
         scope = door._scope(self._options, self._name, self._origin, self._role)
+        if self._loop is not None:
+            self._loop.begin(scope)
         self._scope = scope
         try:
             drive(enter_steps(scope), door._perform)
@@ -395,29 +420,35 @@ class Unit(AbstractContextManager[S]):
             raise
         return session
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
         scope = self._scope
         assert scope is not None
+        leaving = self._end(scope, error)
+        if self._loop is not None and self._loop.repeats(scope, leaving):
+            return True
+        if scope.outermost:
+            self._door._told(scope, leaving)
+        if leaving is not None and leaving is not error:
+            raise leaving
+        return None
+
+    def _end(self, scope: Scope, error: BaseException | None) -> BaseException | None:
+        """Leave the unit; the error that leaves it, which may be another one than that of its body."""
         door = self._door
         leaving = error
         try:
             drive(leave_steps(scope, error), door._perform)
         except BaseException as failed:
             leaving = failed
-            overrun = door._overrun(scope, failed)
-            if overrun is not None:
-                leaving = overrun
-                raise overrun from failed
-            raise
-        else:
-            overrun = door._overrun(scope, error)
-            if overrun is not None:
-                leaving = overrun
-                raise overrun from error
         finally:
             door._left(scope)
-            if scope.outermost:
-                door._told(scope, leaving)
+        overrun = door._overrun(scope, leaving)
+        if overrun is not None:
+            overrun.__cause__ = leaving
+            return overrun
+        return leaving
 
     def _abandon(self, error: BaseException) -> None:
         """Entering failed or was interrupted: end what was opened."""
@@ -446,6 +477,42 @@ class Unit(AbstractContextManager[S]):
 
     def __aexit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __aenter__ has raised
         raise AssertionError
+
+
+class _Loop:
+    """The state of one `attempts()` loop between its turns."""
+
+    __slots__ = ("_again", "_attempts", "_door", "_policy", "_turn")
+
+    def __init__(self, door: Sessions, attempts: Attempts, policy: Backoff) -> None:
+        self._door = door
+        self._attempts = attempts
+        self._policy = policy
+        self._turn = 0
+        self._again = False
+
+    def units(self, options: UnitOptions, name: str | None, origin: Origin) -> Iterator[Unit[Any]]:
+        """A unit for each turn, until one is not repeated."""
+        while True:
+            self._turn += 1
+            self._again = False
+            unit: Unit[Any] = Unit(self._door, options, name, origin)
+            unit._loop = self
+            yield unit
+            if not self._again:
+                return
+
+    def begin(self, scope: Scope) -> None:
+        """A turn is opened, under the deadline of all turns."""
+        scope.deadline_at = self._attempts.deadline_at
+
+    def repeats(self, scope: Scope, error: BaseException | None) -> bool:
+        """Whether there is another turn after `error`; if so, wait for it."""
+        if not isinstance(error, Exception) or not scope.whole:
+            return False
+        steps = again_steps(self._attempts, scope, self._policy, error, self._turn, self._attempts.deadline_at)
+        self._again = drive(steps, self._door._perform)
+        return self._again
 
 
 class _Maker(orm.sessionmaker[S], Generic[S]):

@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from . import config
-from ._core.attempts import attempt_steps
+from ._core.attempts import again_steps, attempt_steps
 from ._core.hooks import hook_steps
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
@@ -30,7 +30,7 @@ from ._shell.holding import Holding
 from ._shell.places import caller
 from .errors import SessionMisuse, WrongDoor
 from .facts import Observer, Origin, mark_outcome
-from .options import Access, Isolation, Propagation
+from .options import Access, Isolation, Propagation, UnitOptions
 from .policy.retry import Backoff
 from .topology import Role
 
@@ -225,6 +225,28 @@ class AsyncSessions(Door):
         finally:
             timer.stop()
 
+    def attempts(
+        self,
+        *databases: str,
+        retry: int | Backoff = 10,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
+    ) -> Iterator[AsyncUnit[AsyncSession]]:
+        """As `run`, for a block: `for attempt in sessions.attempts("orders"):` and in it `async with attempt as session:`.
+
+        Each turn is a unit of its own. An error that may vanish is swallowed at the end of the block and the loop goes
+        on; after a unit that committed, and after any other error, it ends.
+        """
+        policy = Backoff.of(retry)
+        extra = extra_options(propagation, isolation, deadline)
+        extra["repeatable"] = True
+        origin = caller()
+        options = self._options(Access.WRITE, databases, extra)
+        loop = _Loop(self, Attempts(self, options, name or origin.code.co_qualname, origin), policy)
+        return loop.units(options, name, origin)
+
     def current(self, database: str | None = None) -> AsyncSession:
         """The session of the unit of work that is open here for `database`.
 
@@ -392,7 +414,7 @@ class AsyncSessions(Door):
 class AsyncUnit(AbstractAsyncContextManager[S]):
     """A unit of work as an asynchronous context manager: opened once, by one task. Made by `begin` and `read`."""
 
-    __slots__ = ("_door", "_name", "_options", "_origin", "_role", "_scope", "_timer")
+    __slots__ = ("_door", "_loop", "_name", "_options", "_origin", "_role", "_scope", "_timer")
 
     def __init__(
         self, door: AsyncSessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
@@ -402,6 +424,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         self._name = name
         self._origin = origin
         self._role = role
+        self._loop: _Loop | None = None
         self._scope: Scope | None = None
         self._timer = _NO_TIMER
 
@@ -414,6 +437,8 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             )
         door = self._door
         scope = door._scope(self._options, self._name, self._origin, self._role)
+        if self._loop is not None:
+            self._loop.begin(scope)
         self._scope = scope
         try:
             await drive_async(enter_steps(scope), door._perform)
@@ -427,9 +452,20 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    ) -> bool | None:
         scope = self._scope
         assert scope is not None
+        leaving = await self._end(scope, error)
+        if self._loop is not None and await self._loop.repeats(scope, leaving):
+            return True
+        if scope.outermost:
+            await self._door._told(scope, leaving)
+        if leaving is not None and leaving is not error:
+            raise leaving
+        return None
+
+    async def _end(self, scope: Scope, error: BaseException | None) -> BaseException | None:
+        """Leave the unit; the error that leaves it, which may be another one than that of its body."""
         door = self._door
         leaving = error
         timed_out = self._timer.take_back()
@@ -437,20 +473,13 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             await drive_async(leave_steps(scope, error), door._perform)
         except BaseException as failed:
             leaving = failed
-            overrun = door._overrun(scope, failed, timed_out=timed_out)
-            if overrun is not None:
-                leaving = overrun
-                raise overrun from failed
-            raise
-        else:
-            overrun = door._overrun(scope, error, timed_out=timed_out)
-            if overrun is not None:
-                leaving = overrun
-                raise overrun from error
         finally:
             door._left(scope)
-            if scope.outermost:
-                await door._told(scope, leaving)
+        overrun = door._overrun(scope, leaving, timed_out=timed_out)
+        if overrun is not None:
+            overrun.__cause__ = leaving
+            return overrun
+        return leaving
 
     async def _abandon(self, error: BaseException) -> None:
         """Entering failed or was cancelled: end what was opened."""
@@ -521,6 +550,42 @@ class _Timer:
 
 
 _NO_TIMER = _Timer(None)
+
+
+class _Loop:
+    """The state of one `attempts()` loop between its turns."""
+
+    __slots__ = ("_again", "_attempts", "_door", "_policy", "_turn")
+
+    def __init__(self, door: AsyncSessions, attempts: Attempts, policy: Backoff) -> None:
+        self._door = door
+        self._attempts = attempts
+        self._policy = policy
+        self._turn = 0
+        self._again = False
+
+    def units(self, options: UnitOptions, name: str | None, origin: Origin) -> Iterator[AsyncUnit[Any]]:
+        """A unit for each turn, until one is not repeated."""
+        while True:
+            self._turn += 1
+            self._again = False
+            unit: AsyncUnit[Any] = AsyncUnit(self._door, options, name, origin)
+            unit._loop = self
+            yield unit
+            if not self._again:
+                return
+
+    def begin(self, scope: Scope) -> None:
+        """A turn is opened, under the deadline of all turns."""
+        scope.deadline_at = self._attempts.deadline_at
+
+    async def repeats(self, scope: Scope, error: BaseException | None) -> bool:
+        """Whether there is another turn after `error`; if so, wait for it."""
+        if not isinstance(error, Exception) or not scope.whole:
+            return False
+        steps = again_steps(self._attempts, scope, self._policy, error, self._turn, self._attempts.deadline_at)
+        self._again = await drive_async(steps, self._door._perform)
+        return self._again
 
 
 class _Maker(async_sessionmaker[S], Generic[S]):

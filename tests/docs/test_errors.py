@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from polysession import errors
+from polysession.demo import servers  # an error of a leaf
 from polysession.errors import PolysessionError
 
 from .pages import DOCS, Page
 from .running import run
 
-CLASSES = [cls for cls in vars(errors).values() if inspect.isclass(cls) and issubclass(cls, PolysessionError)]
+
+def with_code(cls: type[PolysessionError]) -> Iterator[type[PolysessionError]]:
+    """`cls` and all classes below it that have a code of their own."""
+    if "code" in vars(cls):
+        yield cls
+    for below in cls.__subclasses__():
+        yield from with_code(below)
+
+
+CLASSES = [cls for cls in with_code(PolysessionError) if cls.__module__.startswith(servers.__name__.partition(".")[0])]
 NEVER_RAISED = [PolysessionError]
 """Classes to catch, of which no instance is made: their pages show one of a class below."""
 

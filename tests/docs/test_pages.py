@@ -11,16 +11,14 @@ from pathlib import Path
 import pytest
 
 import polysession
-from polysession import errors
 from polysession.config import from_mapping
 
 from .pages import PROJECT, Page, pages
 from .running import run
+from .test_errors import CLASSES, page_of
 
 PAGES = {page.name: page for page in pages()}
-ERRORS = {
-    f"docs/errors/{cls.code}.md" for cls in vars(errors).values() if isinstance(cls, type) and hasattr(cls, "code")
-}
+ERRORS = {page_of(cls).name for cls in CLASSES}
 """Pages that `test_errors` runs."""
 
 NOT_RUN: list[tuple[str, str]] = []

@@ -14,7 +14,7 @@ from .hooks import hook_steps
 from .scope import Scope, enter_steps, leave_steps
 from .steps import Body, Classify, Draw, Pause, Steps
 
-__all__ = ["Runner", "attempt_steps"]
+__all__ = ["Runner", "again_steps", "attempt_steps"]
 
 
 class Runner(Protocol):
@@ -74,6 +74,17 @@ def _one_attempt(runner: Runner, scope: Scope) -> Steps[Any]:
         return value
     finally:
         runner.ended(scope)
+
+
+def again_steps(
+    runner: Runner, scope: Scope, policy: Backoff, error: Exception, attempt: int, deadline_at: float | None
+) -> Steps[bool]:
+    """Whether a whole unit that ended in `error` is run again; if so, the pause before it is over."""
+    wait = yield from _decide(runner, scope, policy, error, attempt, deadline_at)
+    if wait is None:
+        return False
+    yield Pause(wait)
+    return True
 
 
 def _decide(

@@ -33,13 +33,13 @@ class Driver:
     def __init__(self, most: int | None = None) -> None:
         self.most = most
         self.made = 0
-        self.fails: BaseException | None = None
+        self.fails: type[BaseException] | None = None
         self._links: list[weakref.ref[Connection]] = []
 
     def __call__(self) -> Connection:
         """Connect. Fails if there would be more than `most` open ones: the limit of the server."""
         if self.fails is not None:
-            raise self.fails
+            raise self.fails("no connection")
         assert self.most is None or self.open < self.most, f"more than {self.most} connections are open"
         link = Connection()
         self.made += 1
@@ -52,28 +52,32 @@ class Driver:
         return sum(link is not None and not link.closed for link in (ref() for ref in self._links))
 
 
-def interrupt_at(number: int, files: tuple[str, ...], work: Callable[[], Any]) -> bool:
-    """Run `work`; raise KeyboardInterrupt in it before the `number`-th line of `files`. False: it has fewer lines.
+def interrupt_at(number: int, files: tuple[str, ...], work: Callable[[], Any], *, event: str = "line") -> bool:
+    """Run `work`; raise KeyboardInterrupt before the `number`-th line (or opcode) of `files`. False: it has fewer.
 
-    Lines that take or release a lock by `with` are passed over: the interpreter handles no signal between the end of
-    the block and the release, though a trace function could raise there (CPython, Python/ceval.c, CHECK_EVAL_BREAKER).
+    Passed over are lines that take or release a lock by `with`, and instructions without a line, which begin a handler:
+    the interpreter handles no signal there, though a trace function could raise (CPython, Python/ceval.c,
+    CHECK_EVAL_BREAKER).
     """
     left = number
     raised = False
 
-    def trace_lines(frame: FrameType, event: str, _: Any) -> Any:
+    def trace_inside(frame: FrameType, now: str, _: Any) -> Any:
         nonlocal left, raised
-        if event == "line" and not raised:
-            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-            if not (line.startswith("with ") and "lock" in line):
+        if now == event and not raised:
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0).strip()
+            if line and not (line.startswith("with ") and "lock" in line):
                 left -= 1
                 if left == 0:
                     raised = True
                     raise KeyboardInterrupt
-        return trace_lines
+        return trace_inside
 
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        return trace_lines if frame.f_code.co_filename.endswith(files) and not raised else None
+    def trace(frame: FrameType, _: str, __: Any) -> Any:
+        if raised or not frame.f_code.co_filename.endswith(files):
+            return None
+        frame.f_trace_opcodes = event == "opcode"
+        return trace_inside
 
     before, hook = sys.gettrace(), sys.unraisablehook
     sys.unraisablehook = lambda _: None  # what is raised in a finalizer goes there

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from polysession._core.seats import Seats
 from polysession._shell import pool as pool_module
 from polysession._shell.pool import Claim, FairPool, Room, _Attempt
 from polysession.errors import CheckoutTimeout
@@ -85,7 +86,7 @@ def opening_checkout(bench: Bench) -> Callable[[], None]:
 
 def refused_checkout(bench: Bench) -> Callable[[], None]:
     """Fail to open a connection."""
-    bench.driver.fails = OSError("refused")
+    bench.driver.fails = OSError
     return lambda: bench.take(bench.read)
 
 
@@ -190,12 +191,37 @@ SCENES = (
 
 
 @pytest.mark.usefixtures("_nothing_keeps_tracebacks")
+@pytest.mark.parametrize("event", ["line", "opcode"])
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
-def test_an_interrupt_at_any_line_loses_no_seat(
-    scene: Callable[[Bench], Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+def test_an_interrupt_anywhere_loses_no_seat(
+    scene: Callable[[Bench], Callable[[], None]], event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Afterwards the pool serves as many connections as before, never more, and nobody waits for nothing."""
     monkeypatch.setattr(pool_module, "_SURELY_LOST", 0.0)
+    assert _interrupt_everywhere(scene, event) > 60, "the scene has places to be interrupted at"
+
+
+@pytest.mark.usefixtures("_nothing_keeps_tracebacks")
+@pytest.mark.parametrize(
+    ("owner", "name", "broken"),
+    [
+        (Seats, "repair", lambda seats: None),
+        (Seats, "serve", lambda seats: []),
+        (Claim, "is_held", property(lambda claim: True)),
+    ],
+    ids=["nothing is mended", "nobody is served after an audit", "nothing counts as lost"],
+)
+def test_an_interrupt_loses_seats_without_the_audit(
+    owner: type, name: str, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: with a part of the audit taken out, seats are lost and this is noticed."""
+    monkeypatch.setattr(pool_module, "_SURELY_LOST", 0.0)
+    monkeypatch.setattr(owner, name, broken)
+    with pytest.raises(AssertionError):
+        [_interrupt_everywhere(scene, "line") for scene in SCENES]
+
+
+def _interrupt_everywhere(scene: Callable[[Bench], Callable[[], None]], event: str) -> int:
     number = 0
     reached = True
     while reached:
@@ -207,10 +233,10 @@ def test_an_interrupt_at_any_line_loses_no_seat(
             with suppress(CheckoutTimeout, OSError):
                 work()
 
-        reached = interrupt_at(number, FILES, attempt)
+        reached = interrupt_at(number, FILES, attempt, event=event)
         del work, attempt
-        _check(bench, f"{scene.__name__}, interrupted at line {number}")
-    assert number > 10, "the scene has lines to be interrupted at"
+        _check(bench, f"{scene.__name__}, interrupted at {event} {number}")
+    return number
 
 
 def _check(bench: Bench, what: str) -> None:

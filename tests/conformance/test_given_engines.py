@@ -1,0 +1,91 @@
+"""Engines of the application's own"""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from polysession.errors import ConfigError, ReadOnlyUnit
+
+from .cells import Cell, Refused
+from .schema import Item
+
+
+async def test_units_over_a_given_engine(cell: Cell) -> None:
+    """An Engine or AsyncEngine is taken wherever a URL is: units commit and roll back through its own pool."""
+    engine = cell.given_engine()
+    door = cell.door(engine)
+    async with door.begin() as session:
+        session.add(Item(id=1, name="one"))
+    with pytest.raises(Refused):
+        async with door.begin() as session:
+            session.add(Item(id=2, name="two"))
+            await session.flush()
+            raise Refused
+    async with door.open() as session:
+        session.add(Item(id=3, name="three"))
+        await session.commit()
+    assert cell.witness.items() == [1, 3]
+
+
+async def test_close_leaves_the_engine(cell: Cell) -> None:
+    """The door does not dispose of an engine that it was given."""
+    engine = cell.given_engine()
+    door = cell.door(engine)
+    async with door.begin() as session:
+        await session.execute(sa.text("select 1"))
+    await door.close()
+    pool = engine.sync_engine.pool if cell.is_async else engine.pool
+    assert pool.checkedin() == 1
+    assert len(cell.database.census()) == 1
+
+
+async def test_read_units_over_a_given_engine(cell: Cell) -> None:
+    """A read unit over a given engine reads, refuses to write, and leaves nothing read-only behind."""
+    door = cell.door(cell.given_engine())
+    cell.witness.do("insert into item (id, name, value) values (1, 'one', 10)")
+    async with door.read() as session:
+        assert (await session.scalars(sa.select(Item.value))).all() == [10]
+        cell.witness.do("update item set value = 11")
+        assert await session.scalar(sa.select(Item.value)) == 11
+        with pytest.raises(ReadOnlyUnit):
+            await session.execute(sa.insert(Item).values(id=2, name="two"))
+    async with door.begin() as session:
+        session.add(Item(id=3, name="three"))
+    assert cell.witness.items() == [1, 3]
+
+
+@pytest.mark.parametrize("snapshot", [False, True], ids=["", "snapshot"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
+async def test_the_server_refuses_writes_there_too(cell: Cell, first: bool, snapshot: bool) -> None:
+    """In a read unit over a given engine the server refuses a text that writes, as first statement and later."""
+    door = cell.door(cell.given_engine())
+    with pytest.raises(DBAPIError):
+        async with door.read(snapshot=snapshot) as session:
+            if not first:
+                await session.execute(sa.text("select 1"))
+            await session.execute(sa.text("insert into item (id, name, value) values (1, 'one', 0)"))
+    assert cell.witness.items() == []
+    async with door.begin() as session:
+        session.add(Item(id=2, name="two"))
+    assert cell.witness.items() == [2]
+
+
+async def test_an_engine_of_the_other_kind(cell: Cell) -> None:
+    """An Engine at the asynchronous door, and an AsyncEngine at the synchronous one, are refused when the door is made."""
+    wrong = sa.create_engine("sqlite://") if cell.is_async else create_async_engine("sqlite+aiosqlite://")
+    with pytest.raises(ConfigError, match="expected a URL or"):
+        cell.bare_door(wrong)
+
+
+async def test_an_engine_beside_a_url(cell: Cell) -> None:
+    """A project can move over piece by piece: one database by engine, one by URL."""
+    door = cell.door({"orders": cell.given_engine(), "billing": cell.other_url})
+    async with door.begin("orders") as session:
+        session.add(Item(id=1, name="one"))
+        async with door.begin("billing") as other:
+            other.add(Item(id=2, name="two"))
+    assert cell.witness.items() == [1]
+    assert cell.other_witness.items() == [2]

@@ -1,0 +1,161 @@
+"""Several databases"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from polysession import AsyncSessions
+from polysession.errors import AtomicUnavailable, CommitUnknown, PartialCommit, RequestRefused
+from tests.engines.process import wait_until
+
+from .cells import Cell, Refused
+from .doors import real
+from .schema import Base, Invoice, Item, Part
+
+
+class Declared(Base):
+    """Says itself where it lives."""
+
+    __tablename__ = "declared"
+    __database__ = "billing"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+@pytest.fixture
+def two(cell: Cell) -> AsyncSessions:
+    """A door over "orders" and "billing" that knows where the classes live."""
+    door = cell.two()
+    door.bind(Item, "orders")
+    door.bind(Invoice, "billing")
+    door.bind(Part, "billing")
+    return door
+
+
+async def test_units_side_by_side(two: AsyncSessions, cell: Cell) -> None:
+    """Units over two databases can be open side by side; each has its own session, commit and rollback."""
+    with pytest.raises(Refused):
+        async with two.begin("orders") as orders:
+            orders.add(Item(id=1, name="one"))
+            await orders.flush()
+            async with two.begin("billing") as billing:
+                assert real(billing) is not real(orders)
+                billing.add(Invoice(id=1))
+            assert [row.databases for row in two.held()] == [("orders",)]
+            raise Refused
+    assert cell.witness.items() == []
+    assert cell.other_witness.ask("select id from invoice") == [(1,)]
+
+
+async def test_a_class_in_the_wrong_unit(two: AsyncSessions, cell: Cell) -> None:
+    """A class that was bound to a database is refused in a unit over another one, before any SQL."""
+    for target in (Invoice, Declared):
+        async with two.begin("orders") as session:
+            for use in (
+                lambda target=target: session.get(target, 1),  # type: ignore[misc]
+                lambda target=target: session.execute(sa.select(target)),  # type: ignore[misc]
+                lambda target=target: session.execute(sa.insert(target).values(id=1)),  # type: ignore[misc]
+            ):
+                with pytest.raises(RequestRefused, match=f"{target.__name__} lives in 'billing', which unit"):
+                    await use()
+            assert two._connections_out() == 0
+    assert cell.database.census() == []
+
+
+async def test_a_table_in_the_wrong_unit(two: AsyncSessions, cell: Cell) -> None:
+    """A table or MetaData can be bound too; a statement over it is refused in a unit over another database."""
+    table = sa.Table("elsewhere", sa.MetaData(), sa.Column("id", sa.Integer))
+    two.bind(table.metadata, "billing")
+    async with two.begin("orders") as session:
+        with pytest.raises(RequestRefused, match="lives in 'billing'"):
+            await session.execute(sa.select(table))
+
+
+async def test_atomic_is_refused(two: AsyncSessions, cell: Cell) -> None:
+    """A unit over two databases is refused, before any SQL, as long as all-or-nothing cannot be had."""
+    with pytest.raises(AtomicUnavailable, match="orders and billing"):
+        two.begin("orders", "billing")
+    assert two.counts().opened == 0
+
+
+async def test_both_commit(two: AsyncSessions, cell: Cell) -> None:
+    """With atomic=False a unit over two databases sends each class to its own and commits both at its end, or neither."""
+    async with two.begin("orders", "billing", atomic=False) as session:
+        session.add_all([Item(id=1, name="one"), Invoice(id=1)])
+        await session.flush()
+        assert await session.get(Invoice, 1) is not None
+        assert (await session.scalars(sa.select(Item.id))).all() == [1]
+        assert cell.witness.items() == []
+        assert cell.other_witness.ask("select id from invoice") == []
+    assert cell.witness.items() == [1]
+    assert cell.other_witness.ask("select id from invoice") == [(1,)]
+    with pytest.raises(Refused):
+        async with two.begin("orders", "billing", atomic=False) as session:
+            session.add_all([Item(id=2, name="two"), Invoice(id=2)])
+            await session.flush()
+            raise Refused
+    assert cell.witness.items() == [1]
+    assert cell.other_witness.ask("select id from invoice") == [(1,)]
+
+
+async def test_a_class_without_a_home(two: AsyncSessions, cell: Cell) -> None:
+    """In a unit over two databases, what was bound to neither is refused with how to bind it."""
+    async with two.begin("orders", "billing", atomic=False) as session:
+        with pytest.raises(RequestRefused, match=r"it is not known where .* lives"):
+            await session.execute(sa.text("select 1"))
+
+
+async def test_partial_commit(two: AsyncSessions, cell: Cell) -> None:
+    """If the second database refuses to commit after the first has, PartialCommit names which did and which did not."""
+    errors: Any = PartialCommit
+    if cell.is_mariadb:
+        cell.differs(
+            "MariaDB refuses nothing at COMMIT; a link lost before the second COMMIT ends in CommitUnknown, which names "
+            "what had committed"
+        )
+        errors = CommitUnknown
+    with pytest.raises(errors) as caught:
+        async with two.begin("orders", "billing", atomic=False) as session:
+            session.add(Item(id=1, name="one"))
+            session.add(Invoice(id=2) if cell.is_mariadb else Part(id=1, invoice_id=7))
+            await session.flush()
+            if cell.is_mariadb:
+                cell.other.cut()
+                wait_until(lambda: not cell.other.census(), what="the connections are gone")
+    assert caught.value.facts["committed"] == ("orders",)
+    if not cell.is_mariadb:
+        assert caught.value.facts["not_committed"] == ("billing",)
+        assert isinstance(caught.value.__cause__, DBAPIError)
+        assert two.counts().partial == 1
+    assert cell.witness.items() == [1]
+    assert cell.other_witness.ask("select id from part") == []
+    assert cell.other_witness.ask("select id from invoice") == []
+
+
+async def test_the_first_refuses(two: AsyncSessions, cell: Cell) -> None:
+    """If the first database refuses to commit, none does, and its own error leaves."""
+    two.bind(Part, "orders")
+    if cell.is_mariadb:
+        cell.differs("MariaDB refuses nothing at COMMIT; the error comes from the statement, and none commits")
+    with pytest.raises(DBAPIError) as caught:
+        async with two.begin("orders", "billing", atomic=False) as session:
+            session.add_all([Part(id=1, invoice_id=7), Invoice(id=1)])
+            await session.flush()
+    assert isinstance(caught.value, sa.exc.IntegrityError)
+    assert two.counts().rolled_back == 1
+    assert cell.other_witness.ask("select id from invoice") == []
+
+
+async def test_read_over_two(two: AsyncSessions, cell: Cell) -> None:
+    """A read unit may cover two databases: each class is read from its own, and writes are refused."""
+    cell.witness.do("insert into item (id, name, value) values (1, 'one', 0)")
+    cell.other_witness.do("insert into invoice (id) values (2)")
+    async with two.read("orders", "billing") as session:
+        assert (await session.scalars(sa.select(Item.id))).all() == [1]
+        assert (await session.scalars(sa.select(Invoice.id))).all() == [2]
+        with pytest.raises(PermissionError):
+            await session.execute(sa.insert(Invoice).values(id=3))
