@@ -335,6 +335,7 @@ class Sessions(Door):
         engines = self._begin_close()
         if engines is not None:
             engines.dispose()
+            self._say_still_open()
 
     def __enter__(self) -> Self:
         return self

@@ -353,6 +353,7 @@ class AsyncSessions(Door):
         engines = self._begin_close()
         if engines is not None:
             await engines.dispose_async()
+            self._say_still_open()
 
     async def __aenter__(self) -> Self:
         return self

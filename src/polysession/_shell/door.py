@@ -244,6 +244,7 @@ class Door:
             self._relay.tell,
             time.monotonic(),
             at_begin=self._at_begin(options, transaction, next(iter(engines.values()))),
+            deadline=options.deadline,
             deadline_at=scope.deadline_at,
             awaits=self.asynchronous,
             in_transaction=transaction and (options.access is Access.WRITE or options.snapshot),
@@ -412,14 +413,6 @@ class Door:
             if self._closed:
                 return None
             self._closed = True
-        held = self._live.held()
-        if held:
-            places_ = "; ".join(f"{row.name!r} opened at {row.place}" for row in held[:5])
-            warnings.warn(
-                f"polysession: the door was closed while {len(held)} units or sessions were open: {places_}",
-                ResourceWarning,
-                stacklevel=3,
-            )
         return self._engines
 
     # -- hand-over
@@ -524,6 +517,17 @@ class Door:
             if step.hook.robust:
                 log_failed_hook(step.hook)
             raise
+
+    def _say_still_open(self) -> None:
+        """Name what is open on a door that was closed just now."""
+        held = self._live.held()
+        if held:
+            named = "; ".join(f"{row.name!r} opened at {row.place}" for row in held[:5])
+            warnings.warn(
+                f"polysession: the door was closed while {len(held)} units or sessions were open: {named}",
+                ResourceWarning,
+                stacklevel=3,
+            )
 
     # -- repetition
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import Any, cast
 
+from sqlalchemy import inspect
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
@@ -48,7 +49,7 @@ class Models:
     def database_of(self, mapper: Any, clause: Any) -> str | None:
         """The database of a mapped class or of the tables in a statement; None if nothing was declared."""
         if mapper is not None:
-            return self._of_class(cast("Mapper[Any]", mapper))
+            return self._of_class(cast("Mapper[Any]", inspect(mapper)))
         if clause is not None and self._declared:
             for table in _tables(clause):
                 name = self._declared.get(table) or self._declared.get(table.metadata)
@@ -126,6 +127,7 @@ class Holding:
         *,
         strict: bool = True,
         at_begin: Callable[[Connection], None] | None = None,
+        deadline: float | None = None,
         deadline_at: float | None = None,
         in_transaction: bool = True,
         awaits: bool = False,
@@ -147,7 +149,7 @@ class Holding:
         self.awaits = awaits
         """It is below an `AsyncSession`: what waits for the server must be awaited."""
         self.opened_at = stamp
-        self.seen = Watch(self, deadline_at, in_transaction=in_transaction)
+        self.seen = Watch(self, deadline, deadline_at, in_transaction=in_transaction)
         self.connections: dict[str, Connection] = {}
         """For a unit over several databases: the connections, which are committed one after the other in order."""
         self.commit_sent = False
@@ -187,7 +189,7 @@ class Holding:
         if self.ended is not None:
             where = f", and ended ({self.ended}) at {self.ended_at}" if self.ended_at else f", and ended ({self.ended})"
             raise SessionEnded(
-                f"the session of {self.kind} {self.name!r} was used after its end",
+                f"{self._called} was used after its end",
                 why=f"it was opened at {self.origin}{where}; used at {places.caller()}",
                 do=(
                     "do this work inside the block",
@@ -199,7 +201,7 @@ class Holding:
         if current_task() is not None and _is_waited_for(self.task() if self.task is not None else None):
             return
         raise WrongOwner(
-            f"the session of {self.kind} {self.name!r} belongs to {self.owner}, but {places.here()} used it",
+            f"{self._called} belongs to {self.owner}, but {places.here()} used it",
             why=f"it was opened at {self.origin}, in process {self.owner.process}; used at {places.caller()}",
             do=(
                 "open a unit of its own in each thread or task",
@@ -207,6 +209,12 @@ class Holding:
             ),
             name=self.name,
         )
+
+    @property
+    def _called(self) -> str:
+        if self.kind is HoldKind.UNIT:
+            return f"the session of unit {self.name!r}"
+        return f"the session that {self.name!r} opened"
 
     # -- routing inside the unit
 
@@ -308,12 +316,14 @@ class Holding:
             return "ended"
         session = self.sync_session
         transaction = session.get_transaction() if session is not None else None
-        return "in transaction" if transaction is not None and transaction.connections else "no connection"
+        if transaction is None or not transaction.connections:
+            return "no connection"
+        return "in transaction" if self.seen.in_transaction else "has a connection"
 
 
 def _called(mapper: Any, clause: Any) -> str:
     if mapper is not None:
-        return str(mapper.class_.__name__)
+        return str(inspect(mapper).class_.__name__)
     return "this statement" if clause is None else f"this {type(clause).__name__}"
 
 

@@ -65,8 +65,8 @@ def _attribute(place: dict[str, Any]) -> str | None:
     key = getattr(place.get("self"), "key", None)
     if isinstance(key, str):
         return key
-    names = place.get("attribute_names")
-    return ", ".join(sorted(names)) if names else None
+    names = sorted(place.get("attribute_names") or ())
+    return names[0] if names else None
 
 
 def _after_the_end(state: Any, attribute: str | None, ended: Ended) -> LazyLoadAfterUnit:

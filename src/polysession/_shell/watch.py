@@ -46,13 +46,15 @@ class Watch:
         "waited",
     )
 
-    def __init__(self, holding: Holding, deadline_at: float | None, *, in_transaction: bool) -> None:
+    def __init__(
+        self, holding: Holding, deadline: float | None, deadline_at: float | None, *, in_transaction: bool
+    ) -> None:
         self.holding = holding
         self.in_transaction = in_transaction
         """Its statements run in a transaction of the server's, not each on its own."""
         self.deadline_at = deadline_at
         """In seconds of `time.monotonic()`."""
-        self.allowed = 0.0 if deadline_at is None else deadline_at - holding.opened_at
+        self.allowed = deadline
         self.statements = 0
         self.in_database = 0.0
         """Seconds in which the database worked or its answer was under way."""
@@ -110,11 +112,12 @@ class Watch:
         """The report: how long it took and where the time went."""
         holding = self.holding
         assert self.deadline_at is not None
-        total = time.monotonic() - holding.opened_at
+        assert self.allowed is not None
+        total = time.monotonic() - (self.deadline_at - self.allowed)
         allowed = self.allowed
         elsewhere = max(0.0, total - self.in_database - self.waited)
         return DeadlineExceeded(
-            f"unit {holding.name!r} took longer than its {allowed:.3g} s: {total:.2f} s when it was noticed, {where}",
+            f"unit {holding.name!r} took longer than its {allowed:g} s: {total:.2f} s when it was noticed, {where}",
             why=(
                 f"{self.waited:.2f} s waiting for a connection, {self.in_database:.2f} s in {self.statements} "
                 f"statements, {elsewhere:.2f} s elsewhere; it was opened at {holding.origin}"

@@ -34,7 +34,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     age: float
     """Seconds since it was opened."""
     state: str
-    """`no connection`, `in transaction` (a connection is out), or `ended`."""
+    """`no connection`, `has a connection`, `in transaction` (it has one, with a transaction open), or `ended`."""
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):

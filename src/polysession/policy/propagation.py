@@ -122,7 +122,7 @@ def _mismatch(
 
 def _refuse(attribute: str, asked: str, has: str) -> Refuse:
     return Refuse(
-        f"the open unit cannot be joined: its {attribute} differs",
+        f"the open unit cannot be joined: its {attribute} {'differ' if attribute == 'databases' else 'differs'}",
         f"asked for {asked}; the open unit has {has}",
         (
             f"ask for the same {attribute} in both places",
