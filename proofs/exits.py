@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sqlite3
 import time
 import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +39,7 @@ from tests.engines.targets import ASYNC_DRIVERS, SYNC_DRIVERS, FreshDatabase, Se
 from proofs import exits_tasks, exits_threads
 from proofs.results import Profile, Result
 from proofs.sides import SIZE, AsyncSide, Ours, OursAsync, Plain, PlainAsync, Side
-from proofs.tally import ROW, Boom, Tally, numbers_in, prepare
+from proofs.tally import WHICH, Boom, Tally, numbers_in, prepare
 
 __all__ = ["NAME", "TARGETS", "Cell", "Row", "cells", "judge", "judge_controls", "run", "run_cell", "run_forgetful"]
 
@@ -86,6 +87,8 @@ class Row:
     """ResourceWarnings of polysession."""
     collector_warnings: int
     """Warnings of SQLAlchemy that the garbage collector found a connection."""
+    complaints: int
+    """Of the event loop: errors that nobody was told."""
     errors: tuple[str, ...]
     """Of units that nothing had been done to."""
 
@@ -183,7 +186,7 @@ def _measured(
     try:
         prepare(database.url())
         tally = Tally()
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, _silent("sqlalchemy.pool"):
             warnings.simplefilter("always")
             found = measure(database, tally)
             gc.collect()
@@ -203,7 +206,7 @@ def _measured(
 def judge(row: Row, units: int) -> list[str]:
     """What is not as promised."""
     told = row.told
-    left_open = row.seen.get("threads that leaves", 0)
+    left_open = row.seen.get("threads that leave a session open", 0)
     expectations: tuple[tuple[str, bool], ...] = (
         (f"{row.held} still held", row.held == 0),
         (f"{row.out} connections still out", row.out == 0),
@@ -219,6 +222,7 @@ def judge(row: Row, units: int) -> list[str]:
         (f"{told['unexpected_errors']} errors out of the blue: {'; '.join(row.errors)}", not row.errors),
         (f"only {told['reported'] + told['raised']} units", told["reported"] + told["raised"] >= units),
         (f"{row.reported_dropped} of {left_open} dropped reported", row.reported_dropped == left_open),
+        (f"{row.complaints} errors that only the event loop saw", row.complaints == 0),
         (f"{row.collector_warnings} found by the garbage collector", row.collector_warnings == 0),
     )
     return [what for what, holds in expectations if not holds]
@@ -229,7 +233,7 @@ def judge_controls(plain: Iterable[Row], forgetful: Row) -> list[str]:
     wrong = [
         f"the control reported the sessions that were left open in {row.cell}"
         for row in plain
-        if row.seen.get("threads that leaves") and row.reported_dropped
+        if row.seen.get("threads that leave a session open") and row.reported_dropped
     ]
     if not (forgetful.held and forgetful.out and forgetful.served < SIZE and judge(forgetful, 0)):
         wrong.append("sessions that nobody closed were not found out")
@@ -244,7 +248,13 @@ def _in_threads(
 ) -> dict[str, Any]:
     seen = leave(side, tally, units, seed)
     gc.collect()
-    found: dict[str, Any] = {"seen": dict(seen), "held": side.held(), "out": side.out(), "served": side.served()}
+    found: dict[str, Any] = {
+        "seen": dict(seen),
+        "held": side.held(),
+        "out": side.out(),
+        "served": side.served(),
+        "complaints": 0,
+    }
     found |= _agreed(side.idle(), database)
     side.close()
     gc.collect()
@@ -254,6 +264,8 @@ def _in_threads(
 async def _in_tasks(
     leave: exits_tasks.Exit, database: FreshDatabase, side: AsyncSide, tally: Tally, units: int, seed: int
 ) -> dict[str, Any]:
+    unseen: Counter[str] = Counter()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.update((str(context["message"]),)))
     seen = await leave(side, tally, units, seed)
     gc.collect()
     await asyncio.sleep(0)
@@ -261,6 +273,7 @@ async def _in_tasks(
     found |= await asyncio.to_thread(_agreed, side.idle(), database)
     await side.close()
     gc.collect()
+    found["complaints"] = unseen.total()
     return found | {"after_close": await asyncio.to_thread(_settled, lambda: _connections(database), 0)}
 
 
@@ -328,12 +341,23 @@ def _forgotten(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
         session = side.open()
         _KEPT.append(session)
         n = tally.number()
-        session.execute(ROW, {"n": n})
+        session.execute(WHICH)
         tally.ended(n, Boom())
     return Counter()
 
 
 _KEPT: Final[list[Session]] = []
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    """What a pool logs about connections that were interrupted is what is counted here."""
+    log = logging.getLogger(logger)
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
 
 
 def _count(caught: Iterable[warnings.WarningMessage], words: str) -> int:

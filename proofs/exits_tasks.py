@@ -38,7 +38,7 @@ async def returned(side: AsyncSide, tally: Tally, units: int, seed: int) -> Coun
     async def one(_: random.Random) -> None:
         await _honest(side, tally)
 
-    return await _by_workers(one, units, seed)
+    return await _by_workers(one, tally, units, seed)
 
 
 async def raised(side: AsyncSide, tally: Tally, units: int, seed: int) -> Counter[str]:
@@ -55,7 +55,7 @@ async def raised(side: AsyncSide, tally: Tally, units: int, seed: int) -> Counte
         except Exception as error:
             tally.ended(n, error, expected=False)
 
-    return await _by_workers(one, units, seed)
+    return await _by_workers(one, tally, units, seed)
 
 
 async def generator(side: AsyncSide, tally: Tally, units: int, seed: int) -> Counter[str]:
@@ -86,7 +86,7 @@ async def generator(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
         except Exception as error:
             tally.ended(n, error, expected=False)
 
-    return await _by_workers(one, units, seed)
+    return await _by_workers(one, tally, units, seed)
 
 
 async def cancelled(side: AsyncSide, tally: Tally, units: int, seed: int) -> Counter[str]:
@@ -142,7 +142,7 @@ async def cancelled(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
             seen["came out as another error"] += 1
         tally.ended(n, error, expected=not isinstance(error, Exception) or isinstance(error, TimeoutError))
 
-    await _by_workers(one, units, seed)
+    await _by_workers(one, tally, units, seed)
     return seen
 
 
@@ -224,7 +224,9 @@ async def _honest(side: AsyncSide, tally: Tally) -> None:
         tally.ended(n)
 
 
-async def _by_workers(one: Callable[[random.Random], Awaitable[None]], units: int, seed: int) -> Counter[str]:
+async def _by_workers(
+    one: Callable[[random.Random], Awaitable[None]], tally: Tally, units: int, seed: int
+) -> Counter[str]:
     async def work(number: int) -> None:
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):

@@ -37,7 +37,7 @@ def returned(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
     def one(_: random.Random) -> None:
         _honest(side, tally)
 
-    return _by_workers(one, units, seed)
+    return _by_workers(one, tally, units, seed)
 
 
 def raised(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
@@ -54,7 +54,7 @@ def raised(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
         except Exception as error:
             tally.ended(n, error, expected=False)
 
-    return _by_workers(one, units, seed)
+    return _by_workers(one, tally, units, seed)
 
 
 def generator(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
@@ -84,7 +84,7 @@ def generator(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
         except Exception as error:
             tally.ended(n, error, expected=False)
 
-    return _by_workers(one, units, seed)
+    return _by_workers(one, tally, units, seed)
 
 
 def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
@@ -97,15 +97,12 @@ def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str
             _work(session, tally, n)
             raise Boom
 
-    def leaves(n: int, knotted: bool) -> None:
-        session = side.open()
-        _work(session, tally, n)
-        if knotted:
-            session.info["itself"] = session
+    def leaves(n: int) -> None:
+        _work(side.open(), tally, n)
 
-    def run(target: Callable[..., None], n: int, *args: Any) -> None:
+    def run(end: Callable[[int], None], n: int) -> None:
         try:
-            target(n, *args)
+            end(n)
             tally.ended(n, GeneratorExit())
         except Boom as error:
             tally.ended(n, error)
@@ -116,21 +113,14 @@ def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str
     quiet, threading.excepthook = threading.excepthook, lambda _: None
     try:
         while tally.begun < units and not tally.starved:
-            batch, knotted = [], False
-            for _ in range(min(side.writers, WORKERS, units - tally.begun)):
-                n = tally.number()
-                way = draw.choice(("dies", "leaves", "leaves knotted"))
-                seen[f"threads that {way.split()[0]}"] += 1
-                knotted = knotted or "knotted" in way
-                args: tuple[Any, ...] = (dies, n) if way == "dies" else (leaves, n, "knotted" in way)
-                batch.append(threading.Thread(target=run, args=args))
+            ends = [draw.choice((dies, leaves)) for _ in range(min(side.writers, WORKERS, units - tally.begun))]
+            seen["threads that leave a session open"] += ends.count(leaves)
+            batch = [threading.Thread(target=run, args=(end, tally.number())) for end in ends]
             for thread in batch:
                 thread.start()
             while any(thread.is_alive() for thread in batch):
-                batch[0].join(0.01)
-                batch = [thread for thread in batch if thread.is_alive()] or batch[:1]
-                if knotted:
-                    gc.collect()  # what is left in a cycle keeps a connection, and on SQLite the write lock
+                batch[-1].join(0.01)
+                gc.collect()  # a session in a transaction is a cycle: it keeps its connection and locks until collected
             gc.collect()
     finally:
         threading.excepthook = quiet
@@ -143,36 +133,42 @@ def interrupted(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]
     The first half of the units is alone; during the second half other threads work through the same pool.
     """
     seen: Counter[str] = Counter()
+    turns = threading.Semaphore(0)
     with Alarm() as alarm:
-        _interrupted(side, tally, units // 2, random.Random(seed), alarm, seen)
+        _interrupted(side, tally, units // 2, random.Random(seed), alarm, seen, threading.Semaphore(0))
         over = threading.Event()
         bystanders = [
-            threading.Thread(target=_until, args=(over, side, tally), name=f"bystander {number}", daemon=True)
+            threading.Thread(target=_by_turns, args=(turns, over, side, tally), name=f"bystander {number}", daemon=True)
             for number in range(BYSTANDERS)
         ]
         for thread in bystanders:
             thread.start()
         try:
-            _interrupted(side, tally, units - units // 2, random.Random(seed + 1), alarm, seen)
+            _interrupted(side, tally, units - units // 2, random.Random(seed + 1), alarm, seen, turns)
         finally:
             over.set()
+            turns.release(BYSTANDERS)
             for thread in bystanders:
                 thread.join()
     seen["swallowed by a finalizer"] = alarm.swallowed
-    seen["bystanders' units"] = tally.begun - units - 2 * _FIRST
+    seen["units of bystanders"] = tally.begun - units - 2 * _FIRST
     return seen
 
 
-def _interrupted(side: Side, tally: Tally, units: int, draw: random.Random, alarm: Alarm, seen: Counter[str]) -> None:
-    times = []
-    for _ in range(_FIRST):
-        began = time.perf_counter()
-        _honest(side, tally)
-        times.append(time.perf_counter() - began)
-    usual = statistics.median(times)
+def _interrupted(
+    side: Side,
+    tally: Tally,
+    units: int,
+    draw: random.Random,
+    alarm: Alarm,
+    seen: Counter[str],
+    turns: threading.Semaphore,
+) -> None:
+    usual = statistics.median(_timed(side, tally) for _ in range(_FIRST))
     for _ in range(units):
         if tally.starved:
             break
+        turns.release(BYSTANDERS)
         n = tally.number()
         where = "on the way in"
         began = time.perf_counter()
@@ -183,7 +179,6 @@ def _interrupted(side: Side, tally: Tally, units: int, draw: random.Random, alar
                     where = "in the block"
                     _work(session, tally, n)
                     where = "on the way out"
-                alarm.off()
             finally:
                 alarm.off()
         except KeyboardInterrupt as error:
@@ -194,7 +189,7 @@ def _interrupted(side: Side, tally: Tally, units: int, draw: random.Random, alar
             seen["came out as another error"] += alarm.rang
         else:
             tally.ended(n)
-            seen["too late" if not alarm.rang else "without effect"] += 1
+            seen["without effect" if alarm.rang else "too late"] += 1
             usual += 0.05 * (time.perf_counter() - began - usual)
 
 
@@ -258,12 +253,19 @@ def _honest(side: Side, tally: Tally) -> None:
         tally.ended(n)
 
 
-def _until(over: threading.Event, side: Side, tally: Tally) -> None:
-    while not over.is_set() and not tally.starved:
+def _timed(side: Side, tally: Tally) -> float:
+    began = time.perf_counter()
+    _honest(side, tally)
+    return time.perf_counter() - began
+
+
+def _by_turns(turns: threading.Semaphore, over: threading.Event, side: Side, tally: Tally) -> None:
+    """One unit for each permit: as many as the interrupted thread has time for, not as many as there is time for."""
+    while turns.acquire() and not over.is_set() and not tally.starved:
         _honest(side, tally)
 
 
-def _by_workers(one: Callable[[random.Random], None], units: int, seed: int) -> Counter[str]:
+def _by_workers(one: Callable[[random.Random], None], tally: Tally, units: int, seed: int) -> Counter[str]:
     def work(number: int) -> None:
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Final, Protocol, cast
 
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -158,7 +158,6 @@ class Plain(_PlainCounts):
 
     def __init__(self, url: str) -> None:
         self.engine: Engine = create_engine(url, poolclass=QueuePool, **_ENGINE)
-        _be_patient(self.engine)
         self._maker = sessionmaker(self.engine)
         self.writers = _writers(url)
 
@@ -181,7 +180,6 @@ class PlainAsync(_PlainCounts):
 
     def __init__(self, url: str) -> None:
         self.engine: AsyncEngine = create_async_engine(url, **_ENGINE)
-        _be_patient(self.engine.sync_engine)
         self._maker = async_sessionmaker(self.engine, expire_on_commit=False)
         self.writers = _writers(url)
 
@@ -208,18 +206,6 @@ def _writers(url: str) -> int:
 
 def _settings(url: str) -> dict[str, Any]:
     return {"databases": {"main": {"url": url, "pool": {"size": SIZE, "checkout_timeout": _PATIENCE}}}}
-
-
-def _be_patient(engine: Engine) -> None:
-    """Let SQLite wait for its write lock as long as a unit waits for a connection; its default is 5 s."""
-    if engine.dialect.name == "sqlite":
-
-        def settings(connection: Any, _: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute(f"PRAGMA busy_timeout={int(_PATIENCE * 1000)}")
-            cursor.close()
-
-        event.listen(engine, "connect", settings)
 
 
 def _served(side: Side) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Column, Integer, MetaData, NullPool, Table, create_engine, insert, select
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from polysession.facts import Outcome, outcome_of
 
@@ -19,6 +18,7 @@ METADATA = MetaData()
 _UNITS: Final = Table("units", METADATA, Column("n", Integer, primary_key=True, autoincrement=False))
 ROW: Final = insert(_UNITS)
 """A unit's row, for `{"n": number}`."""
+_ENOUGH: Final = 10
 WHICH: Final = select(_UNITS.c.n)
 
 
@@ -42,7 +42,7 @@ class Tally:
         """Errors of units that nothing had been done to."""
         self.begun = 0
         self.starved = False
-        """A unit waited for a connection in vain: the pool is lost, and nothing more can be learned from it."""
+        """Too many honest units failed, most of them after a long wait: nothing more can be learned here."""
 
     def number(self) -> int:
         """A number that no other unit has."""
@@ -64,9 +64,9 @@ class Tally:
                 return
             self.raised[n] = outcome_of(error)
             if not expected:
-                self.starved = self.starved or isinstance(error, (TimeoutError, PoolTimeout))
                 text = " ".join(str(error).split())[:200]
                 self.unexpected[f"{type(error).__name__}: {text}"] += 1
+                self.starved = self.unexpected.total() >= _ENOUGH
 
     def compared(self, present: Iterable[int], *, certain: bool) -> dict[str, int]:
         """What was told beside the rows that are there; `certain` if a unit that raised cannot have committed."""

@@ -18,7 +18,7 @@ import msgspec
 
 from .errors import UnknownDatabase
 
-__all__ = ["DEFAULT", "Address", "Arguments", "Database", "Endpoint", "PoolOptions", "Role", "Topology"]
+__all__ = ["DEFAULT", "Address", "Arguments", "Database", "Endpoint", "PoolOptions", "Pooler", "Role", "Topology"]
 
 DEFAULT = "default"
 """The name of the only database when it was given without one."""
@@ -116,6 +116,18 @@ class Role(StrEnum):
     REPLICA = "replica"
 
 
+class Pooler(StrEnum):
+    """What stands between a client and its server and shares the server's connections among clients.
+
+    Behind a pooler in transaction mode a connection belongs to a client for one transaction only: what is set on the
+    session reaches whoever comes next (pgbouncer, "Features": SQL feature map for pooling modes).
+    """
+
+    NONE = "none"
+    TRANSACTION = "transaction"
+    """One that works in transaction mode, or that may: what it needs does no harm in session mode."""
+
+
 class PoolOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many connections an endpoint may have and how long they live. All times are seconds."""
 
@@ -136,6 +148,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     address: Address | None = None
     engine: Any = None
     pool: PoolOptions = PoolOptions()
+    pooler: Pooler = Pooler.NONE
     connect: Arguments = Arguments()
     """Keyword arguments for the driver's `connect()`, as given."""
     options: Mapping[str, Any] = MappingProxyType({})

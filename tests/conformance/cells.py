@@ -135,7 +135,7 @@ class Cell:
 
     @property
     def engine(self) -> str:
-        """"sqlite", "pg", "mariadb", "galera" or "pgbouncer"."""
+        """ "sqlite", "pg", "mariadb", "galera" or "pgbouncer"."""
         return mark_of(self.place.target)
 
     @property

@@ -56,9 +56,7 @@ class Witness:
     """Sees what is committed in one database, by a connection of its own for each question."""
 
     def __init__(self, url: str, *, isolation_level: str = "AUTOCOMMIT", **engine_options: Any) -> None:
-        self.engine = sa.create_engine(
-            url, poolclass=sa.NullPool, isolation_level=isolation_level, **engine_options
-        )
+        self.engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level=isolation_level, **engine_options)
 
     def make_tables(self) -> None:
         """Make all tables."""

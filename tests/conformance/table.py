@@ -1,3 +1,6 @@
 """stub"""
+
 PROPERTY = "conformance"
+
+
 class Outcomes: ...

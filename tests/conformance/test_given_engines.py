@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from polysession.errors import ConfigError, ReadOnlyUnit
 
@@ -43,8 +43,9 @@ async def test_close_leaves_the_engine(cell: Cell) -> None:
 
 
 async def test_read_units_over_a_given_engine(cell: Cell) -> None:
-    """A read unit over a given engine reads, refuses to write, and leaves nothing read-only behind."""
-    door = cell.door(cell.given_engine())
+    """A read unit over a given engine reads in a read-only transaction at the engine's own level, and leaves nothing behind."""
+    engine = cell.given_engine(**({"isolation_level": "READ COMMITTED"} if cell.engine != "sqlite" else {}))
+    door = cell.door(engine)
     cell.witness.do("insert into item (id, name, value) values (1, 'one', 10)")
     async with door.read() as session:
         assert (await session.scalars(sa.select(Item.value))).all() == [10]
@@ -55,6 +56,18 @@ async def test_read_units_over_a_given_engine(cell: Cell) -> None:
     async with door.begin() as session:
         session.add(Item(id=3, name="three"))
     assert cell.witness.items() == [1, 3]
+
+
+async def test_a_snapshot_over_a_given_engine(cell: Cell) -> None:
+    """snapshot=True over a given engine: all statements of the read unit see one moment."""
+    door = cell.door(cell.given_engine())
+    cell.witness.do("insert into item (id, name, value) values (1, 'one', 10)")
+    async with door.read(snapshot=True) as session:
+        assert await session.scalar(sa.select(Item.value)) == 10
+        cell.witness.do("update item set value = 11")
+        assert await session.scalar(sa.select(Item.value)) == 10
+    async with door.read(snapshot=True) as session:
+        assert await session.scalar(sa.select(Item.value)) == 11
 
 
 @pytest.mark.parametrize("snapshot", [False, True], ids=["", "snapshot"])
@@ -71,6 +84,32 @@ async def test_the_server_refuses_writes_there_too(cell: Cell, first: bool, snap
     async with door.begin() as session:
         session.add(Item(id=2, name="two"))
     assert cell.witness.items() == [2]
+
+
+async def test_run_over_a_given_engine(cell: Cell) -> None:
+    """run() over a given engine repeats what the database refuses; what keeps lost updates from being silent is its level."""
+    engine = cell.given_engine()
+    door = cell.door(engine)
+    cell.witness.do("insert into item (id, name, value) values (1, 'one', 0)")
+    attempts = 0
+
+    async def work(session: AsyncSession) -> None:
+        nonlocal attempts
+        attempts += 1
+        before = await session.scalar(sa.select(Item.value))
+        if attempts == 1:
+            cell.witness.do("update item set value = value + 10")
+        await session.execute(sa.update(Item).values(value=(before or 0) + 1))
+
+    await door.run(work)
+    if cell.is_postgres:
+        assert (attempts, cell.witness.value(1)) == (2, 11)
+    else:
+        cell.differs(
+            "a given engine of MariaDB or SQLite is used as it is: without innodb_snapshot_isolation, or without BEGIN "
+            "before the first SELECT, the update is lost; give the door a URL instead"
+        )
+        assert (attempts, cell.witness.value(1)) == (1, 1)
 
 
 async def test_an_engine_of_the_other_kind(cell: Cell) -> None:

@@ -43,8 +43,8 @@ async def test_a_connection_is_handed_on(cell: Cell) -> None:
 
     answers = await cell.together(*[lambda number=number: unit(number) for number in range(10)])  # type: ignore[misc]
     assert answers == [None] * 10
-    assert cell.witness.items() == list(range(10))
     assert len(cell.database.census()) == 1
+    assert cell.witness.items() == list(range(10))
 
 
 @also_pooled
@@ -53,7 +53,7 @@ async def test_size_bounds_the_connections(cell: Cell) -> None:
     door = cell.door(pool={"size": 2, "checkout_timeout": "5s"})
 
     async def unit(number: int) -> None:
-        async with (door.begin() if number % 2 else door.read()) as session:
+        async with door.begin() if number % 2 else door.read() as session:
             await session.execute(ONE)
             assert len(cell.database.census()) <= 2
 

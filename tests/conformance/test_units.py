@@ -67,7 +67,12 @@ async def test_held_shows_the_unit(door: AsyncSessions) -> None:
     """While a unit is open, held() has its name, database, owner and the line that opened it."""
     async with door.begin(name="import") as session:
         (row,) = door.held()
-        assert (row.kind, row.name, row.databases, row.state) == (HoldKind.UNIT, "import", ("default",), "no connection")
+        assert (row.kind, row.name, row.databases, row.state) == (
+            HoldKind.UNIT,
+            "import",
+            ("default",),
+            "no connection",
+        )
         assert row.place.startswith(f"{__file__}:{line() - 3} in ")
         await session.execute(sa.text("select 1"))
         assert door.held()[0].state == "in transaction"

@@ -47,8 +47,11 @@ def _of_the_program(world: World) -> Iterator[str]:
 
 
 def _of_session(session: Session) -> Iterator[str]:
-    if len(session.closes) != 1:
-        yield f"a session was closed {len(session.closes)} times"
+    closes = [(step, error) for step, error in session.steps if isinstance(step, Close)]
+    if len(closes) != (2 if closes and is_interrupt(closes[0][1]) else 1):
+        yield f"a session was closed {len(closes)} times: {closes}"
+    if len(closes) > 1 and not closes[1][0].broken:
+        yield "a session whose close was interrupted was not closed by force"
     barred = ""
     unusable = False
     for step, error in session.steps:
@@ -99,8 +102,8 @@ def _of_unit(world: World, ended: Ended) -> Iterator[str]:
     if ended.left is None and scope.root is scope and outcome is not Outcome.COMMITTED:
         yield f"{ended.name}: left without an error, but it is {outcome}"
     if ended.left is not None and outcome is Outcome.COMMITTED and scope.root is scope:
-        last_step, last_error = ended.steps[-1]
-        if not (isinstance(last_step, Close) and last_error is ended.left):
+        closing = [error for step, error in ended.steps if isinstance(step, Close)]
+        if ended.left not in closing:
             yield f"{ended.name}: committed, but {ended.left!r} left"
         elif not any("had committed" in note for note in getattr(ended.left, "__notes__", ())):
             yield f"{ended.name}: committed, and the error of its close does not say so"

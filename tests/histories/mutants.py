@@ -37,9 +37,19 @@ MUTANTS: tuple[Mutant, ...] = (
         "        leaves = leaves or (yield from _close(scope, scope.holding, leaves))\n    finally:\n        if False:",
     ),
     (
+        "closing is not tried again when it was interrupted",
+        "        if not isinstance(raised, Exception):  # it may not even have begun\n",
+        "        if False:\n",
+    ),
+    (
         "a doomed unit commits",
-        "                raise _rolled_back(scope) from scope.doom\n            if error is None:\n                y",
-        "                pass\n            if error is None:\n                y",
+        (
+            "            if error is None and scope.doom is not None:\n"
+            "                raise _rolled_back(scope) from scope.doom\n"
+            "            if error is None:\n"
+            "                yield from _commit(scope, scope.holding)\n"
+        ),
+        "            if error is None:\n                yield from _commit(scope, scope.holding)\n",
     ),
     (
         "the failure of a joined unit is forgotten",
@@ -137,9 +147,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
     ),
     (
-        "an attempt that could not be entered is not left",
+        "an attempt that failed is not left with its error",
         "            if scope.holding is not None:\n                yield from leave_steps(scope, error)\n",
-        "            if scope.state is not State.NEW:\n                yield from leave_steps(scope, error)\n",
+        "            if False:\n                yield from leave_steps(scope, error)\n",
     ),
 )
 

@@ -98,7 +98,6 @@ class Session:
     databases: tuple[str, ...]
     plain: bool
     pending: dict[str, list[str]] = field(default_factory=dict)
-    closes: list[Close] = field(default_factory=list)
     steps: list[tuple[Any, BaseException | None]] = field(default_factory=list)
 
 
@@ -174,8 +173,6 @@ class World:
         holding = step.savepoint.session if isinstance(step, (Release, Restore)) else getattr(step, "holding", None)
         if isinstance(holding, Session):
             holding.steps.append((step, error))
-            if isinstance(step, Close):
-                holding.closes.append(step)
 
     def _do(self, step: Any) -> Any:
         match step:

@@ -27,7 +27,7 @@ class Runner(Protocol):
         """Make `scope` the current one; its session."""
 
     def ended(self, scope: Scope) -> None:
-        """Undo `opened` and note the end."""
+        """Undo `opened` and note the end. May be called twice."""
 
     def failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
         """Tell the observers."""
@@ -73,7 +73,15 @@ def _one_attempt(runner: Runner, scope: Scope) -> Steps[Any]:
         yield from leave_steps(scope, None)
         return value
     finally:
-        runner.ended(scope)
+        try:
+            if scope.holding is not None and not scope.ended:  # an interrupt came between two steps
+                yield from leave_steps(scope, KeyboardInterrupt())
+        finally:
+            try:
+                runner.ended(scope)
+            except BaseException:
+                runner.ended(scope)  # interrupted; a second call does no harm
+                raise
 
 
 def again_steps(

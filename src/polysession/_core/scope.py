@@ -6,7 +6,7 @@ The rules that must not change:
   unless the database's own answer says otherwise;
 - a joined unit never ends the session: its failure dooms the unit around it, which then cannot commit; so does a
   savepoint that cannot be set or returned to, since nobody knows what is left of the transaction;
-- the session is closed on every path, exactly once;
+- the session is closed on every path; once, and once more by force if an interrupt came while it was being closed;
 - the first error is the one that leaves; only an interrupt (KeyboardInterrupt, cancellation) that comes later takes
   its place, since a swallowed one would keep a program from ending;
 - as soon as `scope.holding` is set there is something to leave: whoever entered must leave, whatever happens.
@@ -23,8 +23,8 @@ from ..options import UnitOptions
 from ..policy import propagation
 from ..topology import Role
 from .hooks import Hook
-from .states import State, change
-from .steps import Classify, Close, Commit, Flush, Holding, Open, Release, Restore, Rollback, Savepoint, Steps
+from .states import CHANGES, State, change
+from .steps import Classify, Close, Commit, Draw, Flush, Holding, Open, Release, Restore, Rollback, Savepoint, Steps
 
 __all__ = ["Scope", "enter_steps", "find_open", "leave_steps"]
 
@@ -103,6 +103,11 @@ class Scope:
         return self.whole and self.outcome is not None
 
     @property
+    def ended(self) -> bool:
+        """It was left; only what it joined or was released into may still go on."""
+        return not CHANGES[self.state]
+
+    @property
     def whole(self) -> bool:
         """It opened the session itself: it is a unit of its own, not a part of another one."""
         return self.holding is not None and self.root is self and self.savepoint is None
@@ -144,6 +149,8 @@ def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
     around = find_open(scope.outer, scope.options.databases, scope.owner)
     if around is not None and around.plain:
         around = None  # it has no transaction in which anything could take part
+    if around is not None and time_left is None and None not in (scope.options.deadline, around.deadline_at):
+        _, time_left = yield Draw(around.deadline_at)
     decision = propagation.decide(
         scope.options,
         around.options if around else None,
@@ -219,9 +226,9 @@ def _close(scope: Scope, holding: Holding, leaves: BaseException | None) -> Step
         scope.state = change(scope.state, State.UNKNOWN)  # interrupted where nobody can say how far COMMIT has come
     broken = scope.state is State.UNKNOWN
     if scope.state not in _OUTCOMES:
+        if scope.state is not State.ROLLING_BACK:
+            scope.state = change(scope.state, State.ROLLING_BACK)
         try:
-            if scope.state is not State.ROLLING_BACK:
-                scope.state = change(scope.state, State.ROLLING_BACK)
             yield Rollback(holding)
         except BaseException as raised:
             leaves = _graver(leaves, raised)
@@ -234,8 +241,12 @@ def _close(scope: Scope, holding: Holding, leaves: BaseException | None) -> Step
         if leaves is None:
             raised.add_note(f"polysession: unit {scope.name!r} had committed before this error came")
         leaves = _graver(leaves, raised)
-    finally:
-        scope.closed = True
+        if not isinstance(raised, Exception):  # it may not even have begun
+            try:
+                yield Close(holding, broken=True)
+            except BaseException as again:
+                leaves = _graver(leaves, again)
+    scope.closed = True
     return leaves
 
 

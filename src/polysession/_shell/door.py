@@ -45,7 +45,7 @@ from ..policy import routing
 from ..topology import Endpoint, Role, Topology
 from . import lazy, places, sqlite
 from .asking import without_frames
-from .engines import FREE, REPEAT, AnyEngine, EngineRoom, begin_sqlite
+from .engines import FREE, HOLDING, REPEAT, AnyEngine, EngineRoom, begin_sqlite
 from .guard import holding_of
 from .holding import Holding, Models
 from .signs import classify, driver_error
@@ -283,8 +283,11 @@ class Door:
         if backend == "sqlite" and ours:
             begin = _sqlite_begin(options, transaction)
             return lambda connection: begin_sqlite(connection, begin)
-        if options.access is Access.READ and not ours and backend in ("mysql", "mariadb"):
-            return lambda connection: _say(connection, "SET TRANSACTION READ ONLY")
+        if options.access is Access.READ and not ours:
+            if backend == "sqlite":
+                return lambda connection: _refuse_writes(connection, snapshot=options.snapshot)
+            if backend in ("mysql", "mariadb"):
+                return lambda connection: _say(connection, "SET TRANSACTION READ ONLY")
         return None
 
     def _perform_plain(self, step: Any) -> Any:
@@ -619,6 +622,17 @@ def _sqlite_begin(options: UnitOptions, transaction: bool) -> sqlite.Begin:
     if options.access is Access.READ:
         return sqlite.Begin.DEFERRED if options.snapshot else sqlite.Begin.NONE
     return sqlite.Begin.DEFERRED if options is _FREE_OPTIONS else sqlite.Begin.IMMEDIATE
+
+
+def _refuse_writes(connection: Connection, *, snapshot: bool) -> None:
+    """Let an SQLite connection that is not of our making refuse writes until the unit ends (sqlite.org/pragma.html)."""
+    holding: Holding = connection.info[HOLDING]
+    if not connection.exec_driver_sql("PRAGMA query_only").scalar():
+        holding.at_end = lambda: _say(connection, "PRAGMA query_only = OFF")
+        _say(connection, "PRAGMA query_only = ON")
+    driver: Any = connection.connection.driver_connection
+    if snapshot and not driver.in_transaction:  # Python's driver begins none for a SELECT
+        _say(connection, "BEGIN")
 
 
 def _say(connection: Connection, statement: str) -> None:

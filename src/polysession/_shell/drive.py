@@ -8,9 +8,13 @@ from typing import Any, TypeVar
 
 from .._core.steps import Steps
 
-__all__ = ["drive"]
+__all__ = ["Closing", "drive"]
 
 T = TypeVar("T")
+
+
+class Closing(BaseException):
+    """A `GeneratorExit` on its way through the core: generators would take it for an order to themselves."""
 
 
 def drive(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
@@ -19,21 +23,39 @@ def drive(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
     Whatever is raised while a step is performed, or between two steps (a KeyboardInterrupt can come anywhere), is
     thrown into the generator, which cleans up. The generator is always drained.
     """
-    value: Any = None
     error: BaseException | None = None
+    while True:
+        try:
+            return _advance(steps, perform, error)
+        except BaseException as raised:
+            if inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED:
+                raise
+            error = raised  # an interrupt came while no step was performed
+
+
+def _advance(steps: Steps[T], perform: Callable[[Any], Any], error: BaseException | None) -> T:
+    value: Any = None
+    thrown: BaseException | None = None
     while True:
         try:
             if error is None:
                 step = steps.send(value)
             else:
                 thrown, error = error, None
-                step = steps.throw(thrown)
+                step = steps.throw(Closing() if isinstance(thrown, GeneratorExit) else thrown)
             value = perform(step)
         except BaseException as raised:
-            if (
-                inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED
-            ):  # the generator has ended: by returning or with this very error
+            if inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED:  # by returning, or with this very error
                 if isinstance(raised, StopIteration):
                     return raised.value  # type: ignore[no-any-return]  # it is the generator's result
+                if thrown is not None and _is_disguised(raised, thrown):
+                    raise thrown from None
                 raise
             error = raised
+
+
+def _is_disguised(raised: BaseException, thrown: BaseException) -> bool:
+    """It is what was thrown in, in the form in which generators let it out (PEP 479 for `StopIteration`)."""
+    if isinstance(raised, Closing):
+        return isinstance(thrown, GeneratorExit)
+    return isinstance(raised, RuntimeError) and isinstance(thrown, StopIteration) and raised.__cause__ is thrown

@@ -2,8 +2,13 @@
 
 A cancellation that comes while a step may be interrupted is thrown into the core, which cleans up. One that comes
 while a shielded step runs (flush is not; commit, rollback and close are) is remembered: the step goes on in a task of
-its own, for at most `GRACE` seconds; then it is cancelled itself and its connection is given up. The cancellation is
-raised when the core has finished, so what was committed is known to be committed.
+its own, for at most `GRACE` seconds; then it is cancelled itself and its connection is given up. A remembered
+cancellation ends the next step that may be interrupted, so that nothing is repeated after it. At the latest it is
+raised when the core has finished, so what was committed is known to be committed. It goes before an error of the unit,
+which is then its cause: a swallowed cancellation would keep a task from ending.
+
+A coroutine that is closed instead of cancelled (its loop has ended, nobody awaits it) can wait for nothing any more.
+The core is told so and ends without the server; the pool throws the connection away.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from .._core.steps import Steps
+from .drive import Closing
 
 __all__ = ["GRACE", "Shielded", "drive_async"]
 
@@ -40,6 +46,7 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
     value: Any = None
     error: BaseException | None = None
     cancelled: asyncio.CancelledError | None = None
+    closed: GeneratorExit | None = None
     while True:
         try:
             if error is None:
@@ -48,6 +55,8 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
                 thrown, error = error, None
                 step = steps.throw(thrown)
             value = perform(step)
+            if (closed is not None or (cancelled is not None and not isinstance(value, Shielded))) and _discard(value):
+                raise cancelled or Closing()
             if isinstance(value, Shielded):
                 value, error, late = await _to_its_end(value.work)
                 cancelled = cancelled or late
@@ -55,12 +64,26 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
                 value = await value
         except BaseException as raised:
             if inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED:
-                if not isinstance(raised, StopIteration):
-                    raise
-                if cancelled is not None:
-                    raise cancelled from None
-                return raised.value  # type: ignore[no-any-return]  # it is the generator's result
+                if closed is not None:
+                    raise closed from None
+                if cancelled is not None and isinstance(raised, Exception):
+                    raise cancelled from (None if isinstance(raised, StopIteration) else raised)
+                if isinstance(raised, StopIteration):
+                    return raised.value  # type: ignore[no-any-return]  # it is the generator's result
+                raise
             error = raised
+            if isinstance(raised, GeneratorExit):
+                closed, error = raised, Closing()
+
+
+def _discard(answer: Any) -> bool:
+    """End what nobody will wait for; False if there is nothing to wait for."""
+    work = answer.work if isinstance(answer, Shielded) else answer
+    if isinstance(work, asyncio.Future):
+        work.cancel()
+    elif isinstance(work, Coroutine):
+        work.close()
+    return isinstance(work, Awaitable)
 
 
 _End = tuple[Any, BaseException | None, asyncio.CancelledError | None]

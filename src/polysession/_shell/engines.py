@@ -125,10 +125,14 @@ class EngineRoom:
         return list(self._here().rooms.values())
 
     def dispose(self) -> None:
-        """Close what is idle in this process. Connections that are out are closed when they come back."""
+        """Close what is idle in this process. Connections that are out are closed when they come back.
+
+        Engines that were given are left alone: whoever made them disposes of them.
+        """
         for engines in self._take_all():
             for engine in engines.engines.values():
-                cast("Engine", engine).dispose()
+                if self.is_ours(cast("Engine", engine)):
+                    cast("Engine", engine).dispose()
         self._remove_folder()
 
     async def dispose_async(self) -> None:
@@ -137,7 +141,8 @@ class EngineRoom:
         for engines in self._take_all():
             if engines.loop is not None and engines.loop() is loop:
                 for engine in engines.engines.values():
-                    await cast("AsyncEngine", engine).dispose()
+                    if self.is_ours(cast("AsyncEngine", engine).sync_engine):
+                        await cast("AsyncEngine", engine).dispose()
         self._remove_folder()
 
     def _take_all(self) -> list[_Set]:
@@ -183,9 +188,9 @@ class EngineRoom:
             arguments["skip_autocommit_rollback"] = True
         made: AnyEngine
         if self.asynchronous:
-            made = create_async_engine(url.set(password=None), **arguments)
+            made = create_async_engine(_without_password(url), **arguments)
         else:
-            made = create_engine(url.set(password=None), **arguments)
+            made = create_engine(_without_password(url), **arguments)
         sync = made.sync_engine if isinstance(made, AsyncEngine) else made
         room = engines.rooms.get(endpoint.name)
         if room is None:
@@ -300,11 +305,19 @@ HOLDING = "polysession_holding"
 """Where a connection keeps what holds it just now."""
 
 
+def _without_password(url: URL) -> URL:
+    """`url` without its password; `URL.set` takes None for "leave it as it is"."""
+    return URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
+
+
 def _forget_frames(error: BaseException) -> None:
     """Take the driver's frames, whose locals hold the password, out of an error and of what it came from."""
     seen: BaseException | None = error
     while seen is not None:
         seen.__traceback__ = None
+        if "_pgconn" in seen.__dict__:
+            # psycopg keeps the parameters of a connection that failed (psycopg documentation, Error.pgconn)
+            seen.__dict__["_pgconn"] = None
         seen = seen.__cause__ or seen.__context__
 
 
@@ -344,8 +357,9 @@ def _note_commit(engine: Engine) -> None:
     def commit(connection: Any) -> None:
         raw: sqlite.Connection | None = connection.info.get(_SQLITE)
         if raw is not None and not raw.is_open:
-            # SQLAlchemy's adapter of aiosqlite takes a COMMIT on a closed connection for done
-            raise sqlite3.ProgrammingError("the connection was closed before COMMIT was sent")
+            # SQLAlchemy's adapter of aiosqlite takes a COMMIT on a closed connection for done; by these words of
+            # Python's driver its dialects know that the connection is lost
+            raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
         holding = connection.info.get(HOLDING)
         if holding is not None:
             holding.commit_sent = True

@@ -25,7 +25,7 @@ class Finish:
         """Nothing of the session needs the server: no connection is out."""
         session = cast("Session", holding.sync_session)
         transaction = session.get_transaction()
-        return transaction is None or not transaction.connections
+        return not holding.connections and (transaction is None or not transaction.connections)
 
     @staticmethod
     def flush(holding: Holding) -> None:
@@ -39,16 +39,18 @@ class Finish:
         session = cast("Session", holding.sync_session)
         holding.leaving = True
         holding.commit_sent = False
+        holding.undo()
         if session.get_transaction() is not None:
             session.commit()
-        if holding.connections:
-            holding.connections[database].commit()
+        if (connection := holding.connections.get(database)) is not None:
+            connection.commit()
 
     @staticmethod
     def rollback(holding: Holding) -> None:
         """Roll back everything that was not committed."""
         session = cast("Session", holding.sync_session)
         holding.leaving = True
+        holding.undo()
         if session.get_transaction() is not None:
             session.rollback()
         for connection in holding.connections.values():

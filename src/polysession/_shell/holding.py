@@ -52,7 +52,7 @@ class Models:
             return self._of_class(cast("Mapper[Any]", inspect(mapper)))
         if clause is not None and self._declared:
             for table in _tables(clause):
-                name = self._declared.get(table) or self._declared.get(table.metadata)
+                name = self._declared.get(table) or self._declared.get(getattr(table, "metadata", None))
                 if name is not None:
                     return name
         return None
@@ -87,6 +87,7 @@ class Holding:
         "__weakref__",
         "access",
         "at_begin",
+        "at_end",
         "awaits",
         "commit_sent",
         "connections",
@@ -146,6 +147,8 @@ class Holding:
         self.session: Session | AsyncSession | None = None
         """Set for units. A session that its owner ends is only watched, so that dropping it can be noticed."""
         self.at_begin = at_begin
+        self.at_end: Callable[[], None] | None = None
+        """What has to be undone on the connection before it goes back."""
         self.awaits = awaits
         """It is below an `AsyncSession`: what waits for the server must be awaited."""
         self.opened_at = stamp
@@ -272,6 +275,12 @@ class Holding:
             self.at_begin(connection)
 
     # -- the end
+
+    def undo(self) -> None:
+        """Undo what was set on the connection for this unit alone. A second call does nothing."""
+        undo, self.at_end = self.at_end, None
+        if undo is not None:
+            undo()
 
     def end(self, outcome: Outcome, at: Origin | None = None) -> None:
         """Note the end. A second call does nothing."""

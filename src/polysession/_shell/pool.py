@@ -109,9 +109,14 @@ class Claim(Ticket[ConnectionPoolEntry]):
         return f"thread {names.get(self.thread, self.thread)!r}"
 
     @property
+    def is_stranded(self) -> bool:
+        """It waited in an event loop that was closed, and nothing can wake it any more."""
+        return isinstance(self.parked, asyncio.Future) and self.parked.get_loop().is_closed()
+
+    @property
     def is_held(self) -> bool:
         """The call that took the connection still runs, or what it delivered is in somebody's hands."""
-        if self.attempt() is not None:
+        if self.attempt() is not None and not (self.is_stranded and not self.handed_out):
             return True
         reference = getattr(self.connection, "fairy_ref", None)
         return reference is not None and reference() is not None
@@ -224,7 +229,7 @@ class Room:
                     elif now - claim.missing_since >= _SURELY_LOST:
                         lost.append(claim)
                 for waiter in cast("list[Claim]", list(self.seats.waiters)):
-                    if waiter.attempt() is None:
+                    if waiter.attempt() is None or waiter.is_stranded:
                         self.seats.waiters.remove(waiter)
                 return lost, self.seats.serve()
             finally:

@@ -137,7 +137,9 @@ class Watch:
         return self.deadline_at is not None and time.monotonic() >= self.deadline_at
 
     def _limit_statements(self, connection: Connection, seconds: float) -> None:
-        dialect = dialects.of(connection.dialect.name)
+        # a mysql:// URL may lead to MariaDB, whose setting has another name
+        is_mariadb = getattr(connection.dialect, "is_mariadb", False)
+        dialect = dialects.of("mariadb" if is_mariadb else connection.dialect.name)
         if dialect.capabilities.statement_timeout is StatementTimeout.CLIENT:
             raw = connection.info.get("polysession_sqlite")
             if raw is not None:

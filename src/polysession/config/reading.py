@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError, MissingExtra
-from ..topology import Address, Arguments, Database, Endpoint, PoolOptions, Role, Topology
+from ..topology import Address, Arguments, Database, Endpoint, Pooler, PoolOptions, Role, Topology
 from .drivers import choose
 from .environment import Text, expand
 from .problems import Problem, closest, join, kind, report, show, show_key
@@ -25,8 +25,11 @@ __all__ = ["read"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _TOP = ("databases", "defaults")
-_DATABASE = ("url", "replicas", "pool", "connect")
+_DATABASE = ("url", "replicas", "pooler", "pool", "connect")
 _DEFAULTS = ("pool",)
+_POOLERS = tuple(str(word) for word in Pooler)
+_POOLED = "postgresql"
+"""The backend before which a pooler can be said to stand."""
 
 _DEEPEST = 32
 """Levels of tables within `connect`; a mapping that holds itself ends here."""
@@ -74,7 +77,8 @@ class _Reading:
             return None
         pool = self.pool(table.get("pool"), f"{path}.pool")
         connect = self.connect(table.get("connect"), f"{path}.connect")
-        blank = Endpoint(database=name, pool=PoolOptions(**{**defaults, **pool}), connect=connect)
+        pooler = self.pooler(table.get("pooler"), f"{path}.pooler")
+        blank = Endpoint(database=name, pool=PoolOptions(**{**defaults, **pool}), pooler=pooler, connect=connect)
         primary = self.endpoint(table["url"], f"{path}.url" if is_table else path, blank)
         replicas = tuple(
             self.endpoint(
@@ -85,9 +89,12 @@ class _Reading:
             for position, replica in enumerate(self.items(table.get("replicas"), f"{path}.replicas"))
         )
         if primary.engine is not None and all(replica.engine is not None for replica in replicas):
-            for key in ("pool", "connect"):
+            for key in ("pooler", "pool", "connect"):
                 if table.get(key):
-                    self.note(f"{path}.{key}", "nothing, because an engine brings its own", "a table")
+                    self.note(f"{path}.{key}", "nothing, because an engine brings its own", kind(table[key]))
+        elif pooler is not Pooler.NONE and _family(primary) not in ("", _POOLED):
+            expected = f"no pooler, which can be only before {_POOLED}"
+            self.note(f"{path}.pooler", expected, f'"{pooler}" before {_family(primary)}', "leave it out")
         for position, replica in enumerate(replicas):
             if _family(primary) and _family(replica) not in ("", _family(primary)):
                 expected = f"the same backend as the primary's, {_family(primary)}"
@@ -105,7 +112,7 @@ class _Reading:
             self.note(path, "a URL or an engine", kind(given), *hint)
             return blank
         else:
-            return msgspec.structs.replace(blank, engine=given, pool=PoolOptions(), connect=Arguments())
+            return Endpoint(database=blank.database, role=blank.role, number=blank.number, engine=given)
         if isinstance(text, tuple):
             self.problems += text
             return blank
@@ -124,6 +131,21 @@ class _Reading:
             self.problems.append(msgspec.structs.replace(driver, found=found))
             return None
         return parts
+
+    def pooler(self, given: object, path: str) -> Pooler:
+        """What stands before the servers."""
+        if given is None:
+            return Pooler.NONE
+        text = expand(given, self.environ, path=path) if isinstance(given, str) else None
+        if isinstance(text, tuple):
+            self.problems += text
+        elif text is not None and text.value in _POOLERS:
+            return Pooler(text.value)
+        else:
+            near = closest(text.value, _POOLERS) if text else None
+            expected = " or ".join(f'"{word}"' for word in _POOLERS)
+            self.note(path, expected, text.found if text else show(given), *([f'write "{near}"'] if near else []))
+        return Pooler.NONE
 
     def pool(self, given: object, path: str) -> dict[str, Any]:
         """The keys of a pool that are given."""

@@ -78,7 +78,7 @@ def postgres_server(names: Sequence[str]) -> Iterator[Place]:
     if importlib.util.find_spec("psycopg") is None:
         raise MissingExtra("the demo on PostgreSQL needs psycopg", why="it is not installed", do=(_WHEEL,))
     binaries = _find_postgres()
-    folder = Path(tempfile.mkdtemp(prefix="polysession-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix="polysession-demo-", dir=_near_the_root()))
     server = _Server(binaries, folder, connections=(int(_POOL["size"]) + 1) * len(names) + 20)
     try:
         server.start()
@@ -98,6 +98,15 @@ def postgres_server(names: Sequence[str]) -> Iterator[Place]:
 
 _PORT: Final = 5432
 """Only part of the socket's name; no port is taken."""
+
+
+def _near_the_root() -> str:
+    """The temporary folder, or one with a shorter path: the address of a socket has 107 bytes at most (unix(7))."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= _MOST_FOLDER else "/tmp"  # noqa: S108  a private folder is made inside it
+
+
+_MOST_FOLDER = 60
 
 
 @dataclass(slots=True)

@@ -6,6 +6,8 @@ import json
 import re
 import sqlite3
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
@@ -23,12 +25,11 @@ QUICK: dict[str, Any] = {"scale": 0.01, "sessions": 4, "seconds": 0.4}
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the demo puts its files, so that a test sees what it leaves."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    return folder
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the demo puts its files, so that a test sees what it leaves; short enough for the path of a socket."""
+    with tempfile.TemporaryDirectory(prefix="ps", dir="/tmp") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
 
 
 def document(capsys: pytest.CaptureFixture[str], **options: Any) -> tuple[int, dict[str, Any]]:

@@ -55,9 +55,9 @@ class Driver:
 def interrupt_at(number: int, files: tuple[str, ...], work: Callable[[], Any], *, event: str = "line") -> bool:
     """Run `work`; raise KeyboardInterrupt before the `number`-th line (or opcode) of `files`. False: it has fewer.
 
-    Passed over are lines that take or release a lock by `with`, and instructions without a line, which begin a handler:
-    the interpreter handles no signal there, though a trace function could raise (CPython, Python/ceval.c,
-    CHECK_EVAL_BREAKER).
+    Passed over are lines that take or release a lock by `with`, a bare `try`, and instructions without a line, which
+    begin a handler: the interpreter handles no signal there, though a trace function could raise (CPython,
+    Python/ceval.c, CHECK_EVAL_BREAKER).
     """
     left = number
     raised = False
@@ -66,7 +66,7 @@ def interrupt_at(number: int, files: tuple[str, ...], work: Callable[[], Any], *
         nonlocal left, raised
         if now == event and not raised:
             line = linecache.getline(frame.f_code.co_filename, frame.f_lineno or 0).strip()
-            if line and not (line.startswith("with ") and "lock" in line):
+            if line not in ("", "try:") and not (line.startswith("with ") and "lock" in line):
                 left -= 1
                 if left == 0:
                     raised = True

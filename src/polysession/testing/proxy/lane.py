@@ -1,0 +1,81 @@
+"""One direction of one connection: what was read and is not yet written, in order, each with the time it is due.
+
+It writes to a socket that does not block, and leaves to its link what a strike or an end means. Proxy's thread only.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from typing import TypeAlias
+
+from .events import Direction, Ending, Side
+from .plan import Strike
+from .wire import Seen
+
+__all__ = ["HIGH_WATER", "End", "Item", "Lane"]
+
+HIGH_WATER = 1 << 20
+"""Bytes that may wait in a lane before its source is no longer read."""
+Item: TypeAlias = memoryview | Strike | Ending | None
+"""Bytes; a fault that takes effect; the end of the source, to be passed on; or nothing, which only takes time."""
+
+
+class End:
+    """The socket on one side of a connection."""
+
+    __slots__ = ("connecting", "draining", "events", "side", "sock", "spoke")
+
+    def __init__(self, side: Side, sock: socket.socket) -> None:
+        self.side = side
+        self.sock: socket.socket | None = sock
+        self.connecting = False
+        self.draining = False
+        """We ended it by FIN: what still comes is read and dropped, since closing earlier would send RST."""
+        self.spoke = True
+        """It may still send."""
+        self.events = 0
+        """What the selector watches for."""
+
+
+class Lane:
+    """From `source` to `target`."""
+
+    def __init__(self, direction: Direction, source: End, target: End) -> None:
+        self.direction = direction
+        self.source = source
+        self.target = target
+        self.queue: deque[tuple[float, Item]] = deque()
+        self.held: list[Seen] = []
+        self.waiting = 0
+        self.blocked = False
+        self.swallows = False
+        self.free_at = 0.0
+
+    def put(self, item: Item, due: float) -> None:
+        """Add to the end. What swallows takes nothing."""
+        if not self.swallows:
+            self.queue.append((due, item))
+            if isinstance(item, memoryview):
+                self.waiting += len(item)
+
+    def swallow(self) -> None:
+        """From now on nothing leaves this lane; what waited in it is lost."""
+        self.swallows = True
+        self.blocked = False
+        self.waiting = 0
+        self.queue.clear()
+        self.held.clear()
+
+    def write(self, data: memoryview) -> bool:
+        """Write what the target takes of the first item; True if it took all. Raises `OSError` if the target is gone."""
+        assert self.target.sock is not None
+        try:
+            written = self.target.sock.send(data)
+        except BlockingIOError:
+            written = 0
+        self.waiting -= written
+        self.blocked = written < len(data)
+        if self.blocked:
+            self.queue[0] = (0.0, data[written:])
+        return not self.blocked

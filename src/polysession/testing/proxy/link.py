@@ -1,0 +1,316 @@
+"""One client, its connection to the server, and what happens between them: bytes, ends and faults.
+
+Everything is read, understood, logged, compared with the plan and then put into a lane; the lane is written as far as
+its times, the sockets and a freeze allow. Proxy's thread only. Linux gives a reader what arrived before an RST, so what
+was passed on before a cut is seen by the other side.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from selectors import EVENT_READ, EVENT_WRITE
+from struct import Struct
+from typing import Protocol
+
+from .events import BOTH_SIDES, Direction, Ended, Ending, Fired, Message, Side
+from .faults import Cut, Delay, Freeze, Hole
+from .lane import HIGH_WATER, End, Lane
+from .log import Log
+from .plan import Course, Strike
+from .wire import Seen, Wire
+
+__all__ = ["Host", "Link"]
+
+_CHUNK = 1 << 16
+_MOST_HELD = 1 << 18
+_RESET_ON_CLOSE = Struct("ii").pack(1, 0)  # SO_LINGER with no time: close sends RST (socket(7))
+
+
+class Host(Protocol):
+    """The loop, as its links see it."""
+
+    log: Log
+    frozen: bool
+    latency: dict[Direction, float]
+
+    def watch(self, link: Link, end: End, events: int) -> None:
+        """Call `link.ready(end, ...)` when one of `events` is there; no events: not any more."""
+
+    def wake(self, link: Link, lane: Lane, due: float) -> None:
+        """Call `link.flush(lane)` at `due`."""
+
+    def forget(self, link: Link) -> None:
+        """Both sockets of `link` are closed."""
+
+
+class Link:
+    """A connection from its acceptance to its end."""
+
+    def __init__(self, host: Host, number: int, client: socket.socket, server: socket.socket, wire: Wire, course: Course):
+        self.number = number
+        self.frozen = False
+        self._host = host
+        self._wire = wire
+        self._course = course
+        self._client, self._server = End(Side.CLIENT, client), End(Side.SERVER, server)
+        self._server.connecting = True
+        self._to_server = Lane(Direction.TO_SERVER, self._client, self._server)
+        self._to_client = Lane(Direction.TO_CLIENT, self._server, self._client)
+        self._server_spoke = True
+
+    def begin(self) -> None:
+        """Start to work: what strikes at once, then the first bytes."""
+        for strike in self._course.at_once():
+            lane = self._lane(strike.planned.fault.place.direction)
+            lane.put(strike, 0.0)
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Write and read what may be written and read now; after a thaw, for example."""
+        self.flush(self._to_server)
+        self.flush(self._to_client)
+
+    def ready(self, end: End, events: int) -> None:
+        """The socket of `end` can be written or read."""
+        if events & EVENT_WRITE:
+            if end.connecting:
+                self._connected(end)
+            else:
+                self.flush(self._to_server if end is self._server else self._to_client)
+        if events & EVENT_READ and end.sock is not None:
+            self._read(end)
+
+    def cut(self, ending: Ending, sides: frozenset[Side] = BOTH_SIDES) -> None:
+        """Nothing passes any more; tell these sides. See `Cut`."""
+        self.frozen = False
+        for lane in (self._to_server, self._to_client):
+            lane.swallow()
+        for end in (self._client, self._server):
+            if end.side in sides:
+                self._end(end, ending)
+        self._watch()
+
+    def close(self) -> None:
+        """Close both sockets; a second call does nothing."""
+        for end in (self._client, self._server):
+            self._drop(end)
+        self._watch()
+
+    def flush(self, lane: Lane) -> None:
+        """Write what is due and let strikes and ends take effect, until something has to be waited for."""
+        while lane.queue and not (self.frozen or self._host.frozen or lane.target.connecting):
+            due, item = lane.queue[0]
+            if due and due > time.monotonic():
+                self._host.wake(self, lane, due)
+                break
+            if isinstance(item, memoryview):
+                if not self._write(lane, item):
+                    break
+                continue
+            lane.queue.popleft()
+            if isinstance(item, Strike):
+                self._strike(lane, item)
+            elif item is not None:
+                self._pass_end(lane, item)
+        self._watch()
+
+    def _write(self, lane: Lane, data: memoryview) -> bool:
+        if lane.target.sock is not None and not lane.target.draining:
+            try:
+                if not lane.write(data):
+                    return False
+            except OSError:
+                self._left(lane.target, Ending.RST)
+                return True
+        lane.queue.popleft()
+        return True
+
+    def _connected(self, end: End) -> None:
+        assert end.sock is not None
+        if end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._left(end, Ending.RST)
+        end.connecting = False
+        self.proceed()
+
+    def _read(self, end: End) -> None:
+        assert end.sock is not None
+        try:
+            data = end.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._left(end, Ending.RST)
+            return
+        if not data:
+            self._left(end, Ending.FIN)
+            return
+        lane = self._lane_from(end)
+        if lane.swallows:
+            return
+        seen = self._wire.feed(lane.direction, data)
+        if lane.direction is Direction.TO_SERVER and (lane.held or seen and seen[-1].hold):
+            lane.held += seen
+            seen = self._complete(lane)
+        if seen:
+            self._pass(lane, seen)
+            self.flush(lane)
+
+    def _complete(self, lane: Lane) -> list[Seen]:
+        """What is held, up to the last message that asks for an answer: then the whole request is known."""
+        held = lane.held
+        whole = next((index for index in range(len(held), 0, -1) if not held[index - 1].hold), 0)
+        if not whole and sum(len(seen.data) for seen in held) > _MOST_HELD:
+            whole = len(held)
+        lane.held = held[whole:]
+        return held[:whole]
+
+    def _pass(self, lane: Lane, seen: list[Seen]) -> None:
+        """Log `seen`, and put it into the lane with what strikes on the way."""
+        messages = self._logged(lane.direction, seen)
+        data = memoryview(seen[0].data if len(seen) == 1 else b"".join(one.data for one in seen))
+        if self._course.idle:
+            self._course.advance(lane.direction, len(data))
+            strikes: list[Strike] = []
+        else:
+            strikes = self._course.strikes(lane.direction, [(m, s.ends) for m, s in zip(messages, seen, strict=True)])
+        self._put(lane, data, strikes)
+
+    def _logged(self, direction: Direction, seen: list[Seen]) -> list[Message]:
+        log, at, connection = self._host.log, time.monotonic(), self.number
+        messages = [
+            Message(
+                log.draw(),
+                at,
+                connection,
+                direction,
+                one.kind,
+                len(one.data),
+                one.exchange,
+                one.text,
+                one.verbs,
+                one.transaction,
+            )
+            for one in seen
+        ]
+        trip = direction is Direction.TO_SERVER and self._server_spoke and any(one.asks for one in seen)
+        if trip:
+            self._server_spoke = False
+        elif direction is Direction.TO_CLIENT:
+            self._server_spoke = True
+        log.add_messages(messages, round_trips=int(trip))
+        return messages
+
+    def _put(self, lane: Lane, data: memoryview, strikes: list[Strike]) -> None:
+        latency = self._host.latency[lane.direction]
+        due = time.monotonic() + latency if latency else 0.0
+        at = 0
+        for strike in strikes:
+            if strike.offset > at:
+                lane.put(data[at : strike.offset], due)
+            lane.put(strike, due)
+            at = strike.offset
+        if at < len(data):
+            lane.put(data[at:], due)
+
+    def _strike(self, lane: Lane, strike: Strike) -> None:
+        log, fault = self._host.log, strike.planned.fault
+        log.add(Fired(log.draw(), time.monotonic(), self.number, fault, strike.message))
+        match fault.action:
+            case Cut(ending, sides):
+                self.cut(ending, sides)
+            case Hole(directions):
+                for direction in directions:
+                    self._lane(direction).swallow()
+            case Delay(seconds):
+                lane.queue.appendleft((time.monotonic() + seconds, None))
+            case Freeze():
+                self.frozen = True
+
+    def _left(self, end: End, ending: Ending) -> None:
+        """A side ended its connection, or cannot be reached."""
+        if end.draining:
+            self._drop(end)
+        elif end.sock is not None:
+            if end.spoke:
+                log = self._host.log
+                log.add(Ended(log.draw(), time.monotonic(), self.number, end.side, ending))
+                end.spoke = False
+                self._put_end(self._lane_from(end), ending)
+            other = self._to_client if end is self._client else self._to_server
+            if ending is Ending.RST:
+                other.swallow()
+            if other.swallows and (ending is Ending.RST or self._lane_from(end).swallows):
+                self._drop(end)
+        self.flush(self._lane_from(end))
+
+    def _put_end(self, lane: Lane, ending: Ending) -> None:
+        """Pass on what the sender did not finish, then its end."""
+        if lane.held and not lane.swallows:
+            held, lane.held = lane.held, []
+            self._pass(lane, held)
+        rest = memoryview(self._wire.rest(lane.direction))
+        if rest and not lane.swallows:
+            self._put(lane, rest, self._course.skip(lane.direction, len(rest)))
+        latency = self._host.latency[lane.direction]
+        lane.put(ending, time.monotonic() + latency if latency else 0.0)
+
+    def _pass_end(self, lane: Lane, ending: Ending) -> None:
+        if ending is Ending.RST:
+            self._end(lane.target, Ending.RST)
+            return
+        if lane.target.sock is not None:
+            _shut_down(lane.target.sock)
+        lane.swallow()
+        if not lane.target.spoke and not self._lane_from(lane.target).queue:
+            self.close()
+
+    def _end(self, end: End, ending: Ending) -> None:
+        if end.sock is None:
+            return
+        if ending is Ending.RST or end.connecting:
+            end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._drop(end)
+        elif end.spoke:
+            _shut_down(end.sock)
+            end.draining = True
+        else:
+            self._drop(end)
+
+    def _drop(self, end: End) -> None:
+        if end.sock is not None:
+            self._host.watch(self, end, 0)
+            end.sock.close()
+            end.sock = None
+
+    def _lane(self, direction: Direction) -> Lane:
+        return self._to_server if direction is Direction.TO_SERVER else self._to_client
+
+    def _lane_from(self, end: End) -> Lane:
+        return self._to_server if end is self._client else self._to_client
+
+    def _watch(self) -> None:
+        """Ask for what can go on now."""
+        still = self.frozen or self._host.frozen
+        for end, out, into in (
+            (self._client, self._to_server, self._to_client),
+            (self._server, self._to_client, self._to_server),
+        ):
+            if end.sock is None:
+                continue
+            if end.connecting:
+                events = EVENT_WRITE
+            else:
+                reads = end.spoke and (end.draining or (not still and out.waiting < HIGH_WATER))
+                events = (EVENT_READ if reads else 0) | (EVENT_WRITE if into.blocked and not still else 0)
+            if events != end.events:
+                self._host.watch(self, end, events)
+        if self._client.sock is None and self._server.sock is None:
+            self._host.forget(self)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return  # its peer is gone already

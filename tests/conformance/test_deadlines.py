@@ -1,0 +1,65 @@
+"""Deadlines"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from polysession import AsyncSessions
+from polysession.errors import DeadlineExceeded, JoinRefused
+
+from .cells import Cell
+from .schema import Item
+
+LONG = {
+    "pg": "select pg_sleep(10)",
+    "mariadb": "select sleep(10)",
+    "sqlite": "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1e9) select count(*) from n",
+}
+
+
+async def test_a_long_statement(door: AsyncSessions, cell: Cell) -> None:
+    """A statement that outlasts the unit's deadline is ended by the database; the unit is rolled back: DeadlineExceeded."""
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        async with door.begin(deadline=0.3) as session:
+            session.add(Item(id=1, name="one"))
+            await session.flush()
+            await session.execute(sa.text(LONG[cell.engine]))
+    assert time.monotonic() - began < 5
+    assert cell.witness.items() == []
+
+
+async def test_a_deadline_is_the_units_alone(cell: Cell) -> None:
+    """The next unit on the connection of one that overran its deadline has no limit any more."""
+    door = cell.door(pool={"size": 1})
+    with pytest.raises(DeadlineExceeded):
+        async with door.begin(deadline=0.2) as session:
+            await session.execute(sa.text(LONG[cell.engine]))
+    short = {"pg": "select pg_sleep(0.3)", "mariadb": "select sleep(0.3)"}.get(cell.engine, LONG["sqlite"])
+    async with door.begin() as session:
+        await session.execute(sa.text(short.replace("1e9", "2e6")))
+        session.add(Item(id=1, name="one"))
+    assert cell.witness.items() == [1]
+
+
+async def test_a_deadline_before_commit(door: AsyncSessions, cell: Cell) -> None:
+    """A unit whose deadline passes in its own code is not committed."""
+    with pytest.raises(DeadlineExceeded):
+        async with door.begin(deadline=0.05) as session:
+            session.add(Item(id=1, name="one"))
+            await session.flush()
+            until = time.monotonic() + 0.06
+            while time.monotonic() < until:
+                pass  # busy: the unit's own code takes the time
+    assert cell.witness.items() == []
+
+
+async def test_a_join_that_asks_for_more_time(door: AsyncSessions) -> None:
+    """A unit that would join one with less time left than it asks for is refused."""
+    async with door.begin(deadline=5):
+        with pytest.raises(JoinRefused, match="its deadline differs"):
+            async with door.begin(deadline=50):
+                pass
