@@ -161,7 +161,11 @@ async def thread_death(side: AsyncSide, tally: Tally, units: int, seed: int) -> 
             opened.set()
             raise
 
+    def complain(_: object, __: object) -> None:
+        seen["complaints of loops"] += 1
+
     async def main(numbers: list[int]) -> None:
+        asyncio.get_running_loop().set_exception_handler(complain)
         opened = [asyncio.Event() for _ in numbers]
         tasks = [asyncio.create_task(unit(n, event)) for n, event in zip(numbers, opened, strict=True)]
         await opened[0].wait()

@@ -190,7 +190,7 @@ def _interrupted(
         else:
             tally.ended(n)
             seen["without effect" if alarm.rang else "too late"] += 1
-            usual += 0.05 * (time.perf_counter() - began - usual)
+            usual += 0.05 * (min(time.perf_counter() - began, 4 * usual) - usual)
 
 
 class Alarm:
@@ -255,7 +255,8 @@ def _honest(side: Side, tally: Tally) -> None:
 
 def _timed(side: Side, tally: Tally) -> float:
     began = time.perf_counter()
-    _honest(side, tally)
+    if not tally.starved:
+        _honest(side, tally)
     return time.perf_counter() - began
 
 

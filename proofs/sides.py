@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Final, Protocol, cast
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.engine import create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -16,16 +16,16 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from polysession import AsyncSessions, Sessions
+from proofs.tally import WHICH
 
 __all__ = ["SIZE", "AsyncSide", "Ours", "OursAsync", "Plain", "PlainAsync", "Side"]
 
 SIZE: Final = 5
 """Connections of each pool."""
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 5.0
 """Seconds that a unit waits for a connection or a lock: longer than any honest wait here."""
 _BRIEF: Final = 1.0
 """The same when nobody else works: longer than the pool takes to find a connection that was lost."""
-_ONE: Final = text("SELECT 1")
 
 
 class _Known(Protocol):
@@ -213,7 +213,7 @@ def _served(side: Side) -> int:
     try:
         for _ in range(SIZE):
             sessions.append(side.open())
-            sessions[-1].execute(_ONE).all()
+            sessions[-1].execute(WHICH.limit(1)).all()
         return SIZE
     except (TimeoutError, PoolTimeout):
         return len(sessions) - 1
@@ -227,7 +227,7 @@ async def _served_async(side: AsyncSide) -> int:
     try:
         for _ in range(SIZE):
             sessions.append(side.open())
-            (await sessions[-1].execute(_ONE)).all()
+            (await sessions[-1].execute(WHICH.limit(1))).all()
         return SIZE
     except (TimeoutError, PoolTimeout):
         return len(sessions) - 1

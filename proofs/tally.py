@@ -18,7 +18,7 @@ METADATA = MetaData()
 _UNITS: Final = Table("units", METADATA, Column("n", Integer, primary_key=True, autoincrement=False))
 ROW: Final = insert(_UNITS)
 """A unit's row, for `{"n": number}`."""
-_ENOUGH: Final = 10
+_ENOUGH: Final = 5
 WHICH: Final = select(_UNITS.c.n)
 
 

@@ -78,7 +78,7 @@ class PolysessionError(Exception):
     def __init__(self, what: str, *, why: str = "", do: Sequence[str] = (), **facts: Any) -> None:
         self.what = what
         self.why = why
-        self.do = tuple(do)
+        self.do: tuple[str, ...] = tuple(do)
         self.facts = facts
         super().__init__(what)
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
-from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,7 +25,7 @@ from .schema import Witness
 
 __all__ = ["PLACES", "POOLED", "Cell", "Databases", "Place", "Refused", "also_pooled", "line"]
 
-Test = Callable[[], Coroutine[Any, Any, None]]
+Test = Callable[[], Awaitable[Any]]
 
 
 class Refused(Exception):
@@ -104,19 +103,7 @@ class Databases:
 
 
 _WITNESS: Mapping[str, Mapping[str, Any]] = {"pgbouncer": {"connect_args": {"prepare_threshold": None}}}
-_CONNECT: Mapping[tuple[str, ...], Mapping[str, Any]] = {
-    ("pgbouncer", "psycopg"): {"prepare_threshold": None},
-    ("pgbouncer", "asyncpg"): {
-        "statement_cache_size": 0,
-        "prepared_statement_cache_size": 0,
-        "prepared_statement_name_func": lambda: f"s{uuid4()}",
-    },
-}
-"""What a pooler in transaction mode asks of its clients: a prepared statement belongs to a server connection.
-
-SQLAlchemy documentation, "PostgreSQL", Prepared Statement Name with PGBouncer; psycopg documentation, "Prepared
-statements", Using prepared statements with PgBouncer.
-"""
+_TABLE: Mapping[str, Mapping[str, Any]] = {"pgbouncer": {"pooler": "transaction"}}
 
 
 @dataclass(slots=True)
@@ -199,7 +186,7 @@ class Cell:
     def door(self, databases: Any = None, **table: Any) -> AsyncSessions:
         """A door over the test's database, with further keys of its table (`pool`, `connect`), or over `databases`."""
         if databases is None:
-            databases = {"default": {"url": self.url, "connect": _CONNECT.get(self.place[1:], {}), **table}}
+            databases = {"default": {"url": self.url, **_TABLE.get(self.engine, {}), **table}}
         return self.keep(self.bare_door(databases))
 
     def two(self) -> AsyncSessions:
@@ -228,7 +215,7 @@ class Cell:
         """Run `works` side by side in tasks or threads of their own; what each returned or raised."""
         return await together(list(works), asynchronous=self.is_async)
 
-    async def elsewhere(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def elsewhere(self, work: Test) -> Any:
         """What `work` returns or raises in another task or thread."""
         (answer,) = await self.together(work)
         if isinstance(answer, BaseException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,11 @@ from tests.engines.targets import Servers, mark_of
 from .cells import PLACES, POOLED, Cell, Databases, Place
 from .table import PROPERTY, Outcomes
 
-OUTCOMES = pytest.StashKey[Outcomes]()
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Write the page at the end, in the process that hears of all tests."""
+    if os.environ.get("POLYSESSION_WRITE_TABLE") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Outcomes(), "conformance")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -25,7 +25,7 @@ __all__ = ["AwaitedSessions", "as_async", "finish", "real", "together"]
 __name__ = "polysession.conformance"  # the frames of this module are not the user's: `places.caller` passes them by
 
 T = TypeVar("T")
-Work = Callable[[], Coroutine[Any, Any, Any]]
+Work = Callable[[], Awaitable[Any]]
 
 _COROUTINES = frozenset(name for name in dir(AsyncSession) if inspect.iscoroutinefunction(getattr(AsyncSession, name)))
 """What a caller of `AsyncSession` awaits."""
@@ -54,13 +54,13 @@ def real(thing: Any) -> Any:
 async def together(works: list[Work], *, asynchronous: bool) -> list[Any]:
     """Run `works` side by side, in tasks or threads of their own; what each returned or raised."""
     if asynchronous:
-        tasks = [asyncio.create_task(work(), name=f"worker {number}") for number, work in enumerate(works)]
+        tasks = [asyncio.create_task(_coroutine(work), name=f"worker {number}") for number, work in enumerate(works)]
         return await asyncio.gather(*tasks, return_exceptions=True)
     answers: list[Any] = [None] * len(works)
 
     def run(number: int, work: Work) -> None:
         try:
-            answers[number] = finish(work())
+            answers[number] = finish(_coroutine(work))
         except BaseException as error:
             answers[number] = error
 
@@ -72,6 +72,10 @@ async def together(works: list[Work], *, asynchronous: bool) -> list[Any]:
     for thread in threads:
         thread.join()
     return answers
+
+
+async def _coroutine(work: Work) -> Any:
+    return await work()
 
 
 class AwaitedSession:
@@ -176,7 +180,12 @@ class AwaitedSessions:
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]], *databases: str, **asked: Any) -> T:
         """As `AsyncSessions.run`."""
-        return self.real.run(_synchronous(work), *databases, **asked)
+        return cast("T", self.real.run(_synchronous(work), *databases, **asked))
+
+    def attempts(self, *databases: str, **asked: Any) -> Iterator[Block]:
+        """As `AsyncSessions.attempts`."""
+        for unit in self.real.attempts(*databases, **asked):
+            yield Block(functools.partial(_same, unit))
 
     def unit(self, *databases: str, **asked: Any) -> Callable[..., Any]:
         """As `AsyncSessions.unit`."""
@@ -209,6 +218,10 @@ class AwaitedSessions:
     async def close(self) -> None:
         """As `AsyncSessions.close`."""
         self.real.close()
+
+
+def _same(thing: T) -> T:
+    return thing
 
 
 def _awaited(call: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:

@@ -61,6 +61,8 @@ class Witness:
     def make_tables(self) -> None:
         """Make all tables."""
         Base.metadata.create_all(self.engine)
+        if self.engine.dialect.name == "sqlite":
+            self.ask("pragma journal_mode=wal")  # so that also a given engine's readers and writers do not wait
 
     def empty_tables(self) -> None:
         """Remove all rows."""

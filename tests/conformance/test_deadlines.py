@@ -21,7 +21,7 @@ LONG = {
 
 
 async def test_a_long_statement(door: AsyncSessions, cell: Cell) -> None:
-    """A statement that outlasts the unit's deadline is ended by the database; the unit is rolled back: DeadlineExceeded."""
+    """A statement that outlasts the unit's deadline is ended, and the unit rolled back: DeadlineExceeded."""
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         async with door.begin(deadline=0.3) as session:

@@ -43,7 +43,7 @@ async def test_close_leaves_the_engine(cell: Cell) -> None:
 
 
 async def test_read_units_over_a_given_engine(cell: Cell) -> None:
-    """A read unit over a given engine reads in a read-only transaction at the engine's own level, and leaves nothing behind."""
+    """A read unit over a given engine is one read-only transaction, and leaves nothing behind."""
     engine = cell.given_engine(**({"isolation_level": "READ COMMITTED"} if cell.engine != "sqlite" else {}))
     door = cell.door(engine)
     cell.witness.do("insert into item (id, name, value) values (1, 'one', 10)")
@@ -87,7 +87,7 @@ async def test_the_server_refuses_writes_there_too(cell: Cell, first: bool, snap
 
 
 async def test_run_over_a_given_engine(cell: Cell) -> None:
-    """run() over a given engine repeats what the database refuses; what keeps lost updates from being silent is its level."""
+    """run() over a given engine repeats a unit that read what another session has changed."""
     engine = cell.given_engine()
     door = cell.door(engine)
     cell.witness.do("insert into item (id, name, value) values (1, 'one', 0)")
@@ -113,7 +113,7 @@ async def test_run_over_a_given_engine(cell: Cell) -> None:
 
 
 async def test_an_engine_of_the_other_kind(cell: Cell) -> None:
-    """An Engine at the asynchronous door, and an AsyncEngine at the synchronous one, are refused when the door is made."""
+    """An Engine at the asynchronous door, and an AsyncEngine at the synchronous one, are refused."""
     wrong = sa.create_engine("sqlite://") if cell.is_async else create_async_engine("sqlite+aiosqlite://")
     with pytest.raises(ConfigError, match="expected a URL or"):
         cell.bare_door(wrong)

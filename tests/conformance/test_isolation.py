@@ -35,7 +35,7 @@ def default(cell: Cell) -> str:
 @also_pooled
 @pytest.mark.parametrize("asked", list(Isolation), ids=str)
 async def test_the_level_asked_for(cell: Cell, asked: Isolation) -> None:
-    """A unit has the level that it asked for, as the server reports it; the next one on its connection has the default."""
+    """A unit has the level it asks for, as the server reports it; the next one has the default again."""
     door = cell.door(pool={"size": 1})
     expected = "SERIALIZABLE" if cell.engine == "sqlite" else str(asked)
     if cell.is_postgres and asked is Isolation.READ_UNCOMMITTED:

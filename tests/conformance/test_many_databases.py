@@ -56,9 +56,9 @@ async def test_a_class_in_the_wrong_unit(two: AsyncSessions, cell: Cell) -> None
     for target in (Invoice, Declared):
         async with two.begin("orders") as session:
             for use in (
-                lambda target=target: session.get(target, 1),  # type: ignore[misc]
-                lambda target=target: session.execute(sa.select(target)),  # type: ignore[misc]
-                lambda target=target: session.execute(sa.insert(target).values(id=1)),  # type: ignore[misc]
+                lambda target=target: session.get(target, 1),
+                lambda target=target: session.execute(sa.select(target)),
+                lambda target=target: session.execute(sa.insert(target).values(id=1)),
             ):
                 with pytest.raises(RequestRefused, match=f"{target.__name__} lives in 'billing', which unit"):
                     await use()
@@ -83,7 +83,7 @@ async def test_atomic_is_refused(two: AsyncSessions, cell: Cell) -> None:
 
 
 async def test_both_commit(two: AsyncSessions, cell: Cell) -> None:
-    """With atomic=False a unit over two databases sends each class to its own and commits both at its end, or neither."""
+    """With atomic=False a unit sends each class to its own database, and commits both at its end."""
     async with two.begin("orders", "billing", atomic=False) as session:
         session.add_all([Item(id=1, name="one"), Invoice(id=1)])
         await session.flush()
@@ -104,7 +104,8 @@ async def test_both_commit(two: AsyncSessions, cell: Cell) -> None:
 
 async def test_one_of_two_is_used(two: AsyncSessions, cell: Cell) -> None:
     """A unit over two databases that uses one of them, or none, takes no connection of the others and commits."""
-    for number, used in enumerate(([Item(id=1, name="one")], [Invoice(id=1)], [])):
+    uses: list[list[object]] = [[Item(id=1, name="one")], [Invoice(id=1)], []]
+    for number, used in enumerate(uses):
         async with two.begin("orders", "billing", atomic=False) as session:
             session.add_all(used)
             await session.flush()
@@ -122,12 +123,12 @@ async def test_a_class_without_a_home(two: AsyncSessions, cell: Cell) -> None:
 
 
 async def test_partial_commit(two: AsyncSessions, cell: Cell) -> None:
-    """If the second database refuses to commit after the first has, PartialCommit names which did and which did not."""
+    """If the second database refuses to commit after the first has, PartialCommit names both."""
     errors: Any = PartialCommit
     if cell.is_mariadb:
         cell.differs(
-            "MariaDB refuses nothing at COMMIT; a link lost before the second COMMIT ends in CommitUnknown, which names "
-            "what had committed"
+            "MariaDB refuses nothing at COMMIT; a link lost before the second COMMIT ends in CommitUnknown, which "
+            "names what had committed"
         )
         errors = CommitUnknown
     with pytest.raises(errors) as caught:

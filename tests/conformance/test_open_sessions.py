@@ -52,7 +52,7 @@ async def test_close_is_final(door: AsyncSessions, cell: Cell) -> None:
     assert cell.witness.items() == []
     for use in (
         lambda: session.execute(sa.text("select 1")),
-        lambda: session.commit(),
+        session.commit,
         lambda: session.get(Item, 1),
         lambda: session.run_sync(lambda sync: sync.add(Item(id=2, name="two"))),
     ):
@@ -65,10 +65,11 @@ async def test_close_is_final(door: AsyncSessions, cell: Cell) -> None:
 
 async def test_a_session_is_held(door: AsyncSessions) -> None:
     """held() has a session from open() until it is closed, by close() or by the end of its own `with` block."""
+    opened = line() + 1
     async with door.open() as session:
         (row,) = door.held()
         assert (row.kind, row.name, row.state) == (HoldKind.SESSION, "test_a_session_is_held", "no connection")
-        assert row.place.startswith(f"{__file__}:{line() - 3} in ")
+        assert row.place.startswith(f"{__file__}:{opened} in ")
         await session.execute(sa.text("select 1"))
         assert door.held()[0].state == "in transaction"
     assert door.held() == ()
@@ -89,7 +90,7 @@ async def test_begin_on_an_open_session(door: AsyncSessions, cell: Cell) -> None
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 async def test_dropped_without_close(door: AsyncSessions, cell: Cell, warm: bool) -> None:
-    """A session that is dropped without close() is reported with the line that opened it, and its connection is back."""
+    """A session dropped without close() is reported with the line that opened it; its connection is back."""
     opened = line() + 4
 
     async def forget() -> None:
@@ -176,7 +177,7 @@ async def test_sessionmaker_class(door: AsyncSessions, cell: Cell) -> None:
     with pytest.raises(SessionEnded):
         await exec_(session, sa.select(Item))
 
-    class Own(of_sqlmodel):
+    class Own(of_sqlmodel):  # type: ignore[misc]  # of either door
         """With a method of its own."""
 
         def greet(self) -> str:
@@ -197,7 +198,7 @@ async def test_a_sessionmakers_session_may_change_hands(door: AsyncSessions, cel
     """As with SQLAlchemy's, a sessionmaker's session may be handed from thread to thread, or task to task, in turn."""
     session = door.sessionmaker()()
     session.add(Item(id=1, name="one"))
-    await cell.elsewhere(lambda: session.flush())
+    await cell.elsewhere(session.flush)
     await session.commit()
-    await cell.elsewhere(lambda: session.close())
+    await cell.elsewhere(session.close)
     assert cell.witness.items() == [1]

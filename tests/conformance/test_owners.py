@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from polysession import AsyncSessions
 from polysession.errors import NoUnit, WrongOwner
@@ -24,7 +27,7 @@ async def test_another_owner_is_refused(door: AsyncSessions, cell: Cell) -> None
         session.add(Item(id=1, name="one"))
         for use in (
             lambda: session.execute(sa.text("select 1")),
-            lambda: session.flush(),
+            session.flush,
             lambda: session.get(Item, 1),
         ):
             with pytest.raises(WrongOwner) as caught:
@@ -50,7 +53,7 @@ async def test_an_open_session_has_one_owner(door: AsyncSessions, cell: Cell) ->
     await session.execute(sa.text("select 1"))
     with pytest.raises(WrongOwner):
         await cell.elsewhere(lambda: session.execute(sa.text("select 1")))
-    await cell.elsewhere(lambda: session.close())
+    await cell.elsewhere(session.close)
     assert door.held() == ()
 
 
@@ -96,6 +99,40 @@ async def test_current_is_not_inherited(door: AsyncSessions, cell: Cell) -> None
         assert real(door.current()) is real(session)
 
 
+async def test_gather(door: AsyncSessions, cell: Cell) -> None:
+    """gather() runs each function in a unit, a session and a task or thread of its own, and answers in their order."""
+    cell.witness.do("insert into item (id, name, value) values (1, 'one', 10)")
+    sessions: list[object] = []
+
+    def reading(number: int) -> Callable[[AsyncSession], Any]:
+        async def work(session: AsyncSession) -> int:
+            sessions.append(real(session))
+            return number + int(await session.scalar(sa.select(Item.value)) or 0)
+
+        return work
+
+    assert await door.gather(*map(reading, range(4))) == [10, 11, 12, 13]
+    assert len(set(map(id, sessions))) == 4
+    async with door.begin() as session:
+        assert await door.gather(reading(0)) == [10]
+        assert real(session) not in sessions[4:]
+
+
+async def test_task(door: AsyncSessions, cell: Cell) -> None:
+    """task() makes a function that runs in a unit of its own wherever it is called, also inside of another unit."""
+
+    async def write(session: AsyncSession, number: int) -> object:
+        session.add(Item(id=number, name=str(number)))
+        return real(session)
+
+    later = door.task(write)
+    async with door.begin() as session:
+        assert await later(1) is not real(session)
+        assert cell.witness.items() == [1]
+    await cell.elsewhere(lambda: later(2))
+    assert cell.witness.items() == [1, 2]
+
+
 async def test_cancelled_in_the_body(door: AsyncSessions, cell: Cell) -> None:
     """A unit that is cancelled in its body, while it waits for the server too, is rolled back and holds nothing."""
 
@@ -130,7 +167,7 @@ async def test_cancelled_in_the_body(door: AsyncSessions, cell: Cell) -> None:
 
 _LONG = {
     "pg": "select pg_sleep(10)",
-    "mariadb": "select sleep(10)",
-    "sqlite": "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000000) select count(*) from n",
+    "mariadb": "select sleep(0.5)",
+    "sqlite": "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3e6) select count(*) from n",
 }
-"""Statements that outlast the test unless they are cancelled; SQLite's cannot be, so it is shorter."""
+"""Statements that outlast the test unless they are cancelled; those of SQLite and MariaDB cannot be and are shorter."""

@@ -41,7 +41,7 @@ async def test_a_connection_is_handed_on(cell: Cell) -> None:
         async with door.begin() as session:
             session.add(Item(id=number, name=str(number)))
 
-    answers = await cell.together(*[lambda number=number: unit(number) for number in range(10)])  # type: ignore[misc]
+    answers = await cell.together(*[lambda number=number: unit(number) for number in range(10)])
     assert answers == [None] * 10
     assert len(cell.database.census()) == 1
     assert cell.witness.items() == list(range(10))
@@ -57,7 +57,7 @@ async def test_size_bounds_the_connections(cell: Cell) -> None:
             await session.execute(ONE)
             assert len(cell.database.census()) <= 2
 
-    answers = await cell.together(*[lambda number=number: unit(number) for number in range(12)])  # type: ignore[misc]
+    answers = await cell.together(*[lambda number=number: unit(number) for number in range(12)])
     assert answers == [None] * 12
 
 
@@ -75,7 +75,7 @@ async def test_close_ends_the_connections(cell: Cell) -> None:
 
 
 async def test_close_while_a_unit_is_open(cell: Cell) -> None:
-    """close() names the units that are still open in a ResourceWarning; they end as they would, and their connections too."""
+    """close() names the units that are still open in a ResourceWarning; they end as they would."""
     door = cell.door()
     async with door.begin(name="late") as session:
         session.add(Item(id=1, name="one"))

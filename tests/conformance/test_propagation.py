@@ -53,7 +53,7 @@ async def has_no_transaction(door: AsyncSessions, cell: Cell, mode: str) -> None
 
 
 async def test_required(door: AsyncSessions, cell: Cell) -> None:
-    """required (the default): outside a unit of its own; inside it joins, and an error of either undoes the work of both."""
+    """required (the default): joins inside; outside, a unit of its own."""
     await is_a_unit_of_its_own(door, cell, "required")
     with pytest.raises(Refused):
         async with door.begin() as outer:
@@ -66,7 +66,7 @@ async def test_required(door: AsyncSessions, cell: Cell) -> None:
 
 
 async def test_requires_new(cell: Cell) -> None:
-    """requires_new: always a unit of its own with a session and a connection of its own, whatever becomes of the outer one."""
+    """requires_new: always a unit of its own, whatever becomes of the outer one."""
     door = cell.door(pool={"size": 3, "checkout_timeout": "200ms"})
     await is_a_unit_of_its_own(door, cell, "requires_new")
     with pytest.raises(Refused):
@@ -92,7 +92,7 @@ async def test_requires_new(cell: Cell) -> None:
 
 
 async def test_nested(door: AsyncSessions, cell: Cell) -> None:
-    """nested: inside a savepoint, so that its error undoes only its own work; its success shares the outer unit's fate."""
+    """nested: a savepoint inside, whose error undoes only its own work; outside, a unit of its own."""
     await is_a_unit_of_its_own(door, cell, "nested")
     async with door.begin() as outer:
         await add(outer, 1)
@@ -127,9 +127,8 @@ async def test_nested_in_nested(door: AsyncSessions, cell: Cell) -> None:
                 async with door.begin(propagation="nested"):
                     await add(session, 4)
                 raise Refused
-        async with door.begin(propagation="nested"):
-            async with door.begin(propagation="nested"):
-                await add(session, 5)
+        async with door.begin(propagation="nested"), door.begin(propagation="nested"):
+            await add(session, 5)
     assert cell.witness.items() == [1, 5]
 
 
@@ -138,10 +137,9 @@ async def test_mandatory(door: AsyncSessions, cell: Cell) -> None:
     with pytest.raises(JoinRefused, match="no unit of work is open here"):
         async with door.begin(propagation="mandatory"):
             pass
-    async with door.begin() as outer:
-        async with door.begin(propagation="mandatory") as inner:
-            assert real(inner) is real(outer)
-            await add(inner, 1)
+    async with door.begin() as outer, door.begin(propagation="mandatory") as inner:
+        assert real(inner) is real(outer)
+        await add(inner, 1)
     assert cell.witness.items() == [1]
 
 
@@ -225,6 +223,6 @@ async def test_a_join_over_another_database(cell: Cell) -> None:
             assert real(inner) is not real(outer)
             assert real(door.current("orders")) is real(outer)
             assert real(door.current("billing")) is real(inner)
-        with pytest.raises(JoinRefused, match="its databases differs"):
+        with pytest.raises(JoinRefused, match="its databases differ"):
             async with door.begin("orders", "billing", atomic=False):
                 pass

@@ -50,13 +50,15 @@ async def test_sees_what_is_committed(door: AsyncSessions, cell: Cell) -> None:
 
 @also_pooled
 async def test_holds_no_transaction(door: AsyncSessions, cell: Cell) -> None:
-    """Between two statements a read unit holds no transaction: the next statement sees what others committed meanwhile."""
+    """Between two statements a read unit holds no transaction, and sees what others committed meanwhile."""
     async with door.read() as session:
         for value in (10, 11, 12):
             assert await session.scalar(VALUE) == value
             if cell.engine == "sqlite":
                 # a reader's transaction would keep the log from being emptied
                 assert cell.witness.ask("pragma wal_checkpoint(truncate)")[0][0] == 0
+            elif cell.engine == "pgbouncer":
+                cell.differs("through a pooler a read unit is one READ ONLY transaction at READ COMMITTED")
             elif cell.engine in ("pg", "mariadb"):
                 assert in_transaction(cell) == []
             cell.witness.do("update item set value = value + 1 where id = 1")
@@ -74,11 +76,13 @@ async def test_a_snapshot_is_one_moment(door: AsyncSessions, cell: Cell) -> None
 
 
 async def add(session: AsyncSession) -> None:
+    """Add an object."""
     session.add(Item(id=2, name="two"))
     await session.flush()
 
 
 async def change(session: AsyncSession) -> None:
+    """Change one."""
     item = await session.get(Item, 1)
     assert item is not None
     item.value = 99
@@ -86,20 +90,24 @@ async def change(session: AsyncSession) -> None:
 
 
 async def delete(session: AsyncSession) -> None:
+    """Delete one."""
     await session.delete(await session.get(Item, 1))
     await session.flush()
 
 
 async def autoflush(session: AsyncSession) -> None:
+    """Add one, and let a query send it."""
     session.add(Item(id=2, name="two"))
     await session.scalars(sa.select(Item))
 
 
 async def left_to_the_end(session: AsyncSession) -> None:
+    """Add one, and let the unit's end send it."""
     session.add(Item(id=2, name="two"))
 
 
 def execute(statement: Any) -> Callable[[AsyncSession], Any]:
+    """Execute a statement."""
     return lambda session: session.execute(statement)
 
 
@@ -119,7 +127,7 @@ def execute(statement: Any) -> Callable[[AsyncSession], Any]:
     ids=["add", "change", "delete", "autoflush", "end", "core-insert", "core-update", "core-delete"],
 )
 async def test_refuses_writes(door: AsyncSessions, cell: Cell, write: Any, snapshot: bool) -> None:
-    """A read unit refuses to add, change and delete objects, and INSERT, UPDATE and DELETE of SQLAlchemy: ReadOnlyUnit."""
+    """A read unit refuses changes of objects and SQLAlchemy's INSERT, UPDATE and DELETE: ReadOnlyUnit."""
     with pytest.raises(ReadOnlyUnit, match="read unit of default cannot write") as caught:
         async with door.read(snapshot=snapshot) as session:
             await write(session)

@@ -110,7 +110,7 @@ async def test_a_programs_error_is_not_repeated(door: AsyncSessions, cell: Cell)
 
 @also_pooled
 async def test_a_conflict_is_repeated(cell: Cell, one: None) -> None:
-    """If another session changes what run() has read, the whole unit runs again in a new session, and the result is right."""
+    """If another session changes what run() has read, the unit runs again in a new session, and is right."""
     door = cell.door(**({"connect": {"timeout": 0.1}} if cell.engine == "sqlite" else {}))
     sessions: list[object] = []
 
@@ -134,6 +134,26 @@ async def test_a_conflict_is_repeated(cell: Cell, one: None) -> None:
     assert cell.witness.value(1) == expected
     assert len(set(map(id, sessions))) == (1 if cell.engine == "sqlite" else 2)
     assert door.counts().repeated == (0 if cell.engine == "sqlite" else 1)
+
+
+async def test_attempts(cell: Cell, one: None) -> None:
+    """attempts() does for a block what run() does for a function: a new session for each turn, until one commits."""
+    door = cell.door(**({"connect": {"timeout": 0.1}} if cell.engine == "sqlite" else {}))
+    sessions: list[object] = []
+    for attempt in door.attempts():
+        async with attempt as session:
+            sessions.append(real(session))
+            before = await value(session)
+            if len(sessions) == 1 and cell.engine != "sqlite":
+                cell.witness.do("update item set value = value + 10")
+            await session.execute(sa.update(Item).values(value=before + 1))
+    if cell.engine == "sqlite":
+        cell.differs(EXCLUSIVE)
+    assert (len(set(map(id, sessions))), cell.witness.value(1)) == ((1, 1) if cell.engine == "sqlite" else (2, 11))
+    with pytest.raises(Refused):
+        for attempt in door.attempts():
+            async with attempt:
+                raise Refused
 
 
 async def test_gives_up(cell: Cell, one: None) -> None:

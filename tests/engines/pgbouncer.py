@@ -73,6 +73,10 @@ class PgBouncer(Server):
         self.cut(name)
         self.behind.drop_database(name)
 
+    def set(self, setting: str, value: int | str) -> None:
+        """Change a setting of the pooler until it ends; it does not outlive a restart."""
+        self._console(f"set {setting} = '{value}'")
+
     def census(self, database: str) -> list[Backend]:
         """The clients of the pooler; what it holds to the server itself is `behind.census(database)`."""
         rows = self._console("show clients")

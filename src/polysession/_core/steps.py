@@ -37,7 +37,8 @@ Holding: TypeAlias = Any
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Make the session of a new unit. Answer: the `Holding`. Touches no server."""
+    """Make the session of a new unit. Answer: the `Holding`, which the performer also puts into `scope.holding` as soon as
+    it is made, so that an interrupt between the two loses nothing. Touches no server."""
 
     scope: Any
     transaction: bool

@@ -42,8 +42,8 @@ from ..failures import Failure, Kind, Phase
 from ..observe.live import Counts, Held, Live, Readiness, Relay
 from ..options import Access, UnitOptions
 from ..policy import routing
-from ..topology import Endpoint, Role, Topology
-from . import lazy, places, sqlite
+from ..topology import Endpoint, Pooler, Role, Topology
+from . import lazy, places, pooled, sqlite
 from .asking import without_frames
 from .engines import FREE, HOLDING, REPEAT, AnyEngine, EngineRoom, begin_sqlite
 from .guard import holding_of
@@ -229,7 +229,10 @@ class Door:
             database = self._topology.databases[name]
             draw = random.random() if scope.role is Role.REPLICA else 0.0  # noqa: S311  # spreads load, guards nothing
             endpoint = routing.choose(database, access=options.access, role=scope.role, draw=draw).endpoint
-            engine = self._ready_engines.engine(endpoint, kind)
+            reads_pooled = options.access is Access.READ and endpoint.pooler is not Pooler.NONE
+            engine = self._ready_engines.engine(endpoint, Access.READ if reads_pooled else kind)
+            if not transaction:
+                pooled.check_plain(endpoint, engine.dialect.driver, options, scope.name)
             made.append(engine)
             engines[name] = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
             endpoints.append(endpoint.name)
@@ -266,7 +269,7 @@ class Door:
             return {}  # every SQLite transaction is serializable; how it begins is said at its begin
         dialect = dialects.of(backend)
         level = dialect.given(options.isolation, snapshot=options.snapshot)
-        if not transaction:
+        if not transaction and not pooled.reads_in_transaction(engine):
             asked["isolation_level"] = "AUTOCOMMIT"
         elif level is not None:
             asked["isolation_level"] = str(level)

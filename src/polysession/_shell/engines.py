@@ -29,10 +29,12 @@ from .. import dialects
 from ..config import Parts, resolve_driver, split
 from ..errors import ConfigError
 from ..options import Access
-from ..topology import Endpoint, Topology
-from . import sqlite
+from ..topology import Endpoint, Pooler, Topology
+from . import pooled, sqlite
 from .places import PROCESS, Process
 from .pool import FairAsyncPool, FairPool, Room
+from .raw import ReadConnection, connector
+from .readonly import guard_reads
 from .signs import CONNECTING
 from .watch import watch_statements
 
@@ -183,7 +185,10 @@ class EngineRoom:
             "pool_recycle": pool.max_lifetime or -1,
             "hide_parameters": True,
         }
-        if kind == Access.READ:
+        is_pooled = endpoint.pooler is Pooler.TRANSACTION
+        if kind == Access.READ and is_pooled:
+            arguments["isolation_level"] = pooled.READ_LEVEL
+        elif kind == Access.READ:
             arguments["isolation_level"] = "AUTOCOMMIT"
             arguments["skip_autocommit_rollback"] = True
         made: AnyEngine
@@ -203,8 +208,12 @@ class EngineRoom:
             _prepare_sqlite(sync, kind)
         if kind == REPEAT:
             _refuse_lost_updates(sync)
+        if is_pooled:
+            pooled.prepare(sync, kind)
         _note_commit(sync)
         watch_statements(sync)
+        if kind == Access.READ:
+            guard_reads(sync)
         sync.update_execution_options(polysession=True)
         return made
 
@@ -271,27 +280,35 @@ def _is_alive(engines: _Set) -> bool:
 def _connect_by_ourselves(engine: Engine, password: Secret | None, endpoint: Endpoint, kind: str) -> None:
     """Give the driver its password ourselves, so that neither SQLAlchemy's frames nor an error's traceback hold it."""
     backend = engine.dialect.name
-    extra = _read_only_arguments(backend, engine.dialect.driver) if kind == Access.READ else {}
+    driver = engine.dialect.driver
+    reads = kind == Access.READ
+    asks_read_only = reads and endpoint.pooler is Pooler.NONE
+    connect_driver = connector(engine.dialect) if reads else engine.dialect.connect
+    extra = _read_only_arguments(backend, driver) if asks_read_only else {}
+    behind_pooler = pooled.arguments(endpoint, driver)
 
     def connect(dialect: Any, record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
         # `arguments` is emptied before an error leaves: this frame stays in the traceback
-        arguments = {**cparams, **endpoint.connect}
+        arguments = {**behind_pooler, **cparams, **endpoint.connect}
         if password is not None:
             # asyncpg takes a plain str only, but also what gives one (asyncpg documentation, connect)
-            arguments["password"] = password.reveal if engine.dialect.driver == "asyncpg" else password
+            arguments["password"] = password.reveal if driver == "asyncpg" else password
         for name, value in extra.items():
             arguments[name] = _merged(arguments.get(name), value)
         made: list[sqlite.Connection] = []
         if backend == "sqlite":
-            arguments["factory"] = sqlite.connection_factory(made)
+            arguments["factory"] = sqlite.connection_factory(made, ReadConnection if reads else sqlite.Connection)
             arguments["check_same_thread"] = False
             arguments.setdefault("timeout", BUSY_TIMEOUT)
         try:
-            connection = dialect.connect(*cargs, **arguments)
+            connection = connect_driver(*cargs, **arguments)
         except BaseException as error:
             arguments.clear()
             error.__dict__[CONNECTING] = True
             _forget_frames(error)
+            refused = pooled.refused_at_connect(error, endpoint, asked_read_only=asks_read_only)
+            if refused is not None:
+                raise refused from None
             raise
         if made:
             record.info[_SQLITE] = made[0]
@@ -322,18 +339,15 @@ def _forget_frames(error: BaseException) -> None:
 
 
 def _read_only_arguments(backend: str, driver: str) -> dict[str, Any]:
-    """What tells the server, at connect, to refuse writes on this connection; free of a round trip where possible.
+    """What tells the server at connect, without a round trip, to refuse writes on this connection.
 
-    PostgreSQL documentation, "Client Connection Defaults", default_transaction_read_only; MySQL reference manual,
-    "SET TRANSACTION Statement" (session scope: all subsequent transactions, those of autocommitted statements too).
+    PostgreSQL documentation, "Client Connection Defaults", default_transaction_read_only. Others are told later.
     """
     match backend, driver:
         case "postgresql", "asyncpg":
             return {"server_settings": {"default_transaction_read_only": "on"}}
         case "postgresql", _:
             return {"options": "-c default_transaction_read_only=on"}
-        case "mysql" | "mariadb", _:
-            return {"init_command": "SET SESSION TRANSACTION READ ONLY"}
         case _:
             return {}
 
@@ -343,7 +357,7 @@ def _merged(given: Any, ours: Any) -> Any:
         return ours
     if isinstance(given, dict):
         return {**given, **ours}
-    return f"{given}; {ours}" if str(ours).startswith("SET") else f"{given} {ours}"
+    return f"{given} {ours}"
 
 
 def _note_commit(engine: Engine) -> None:

@@ -25,6 +25,7 @@ from ..facts import HoldKind, Outcome
 from ..options import Access
 from .lazy import Ended, lazy_load_while_async, mark_objects
 from .pool import asking
+from .readonly import judge_given
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -218,6 +219,8 @@ def _begun(session: Session, transaction: SessionTransaction, connection: Connec
     holding = holding_of(session)
     if holding is not None:
         holding.begun(connection)
+        if holding.access is Access.READ:
+            judge_given(connection, holding)
 
 
 event.listen(Guarded, "after_begin", _begun)

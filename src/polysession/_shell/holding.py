@@ -25,6 +25,7 @@ from ..options import Access
 from . import places
 from .engines import HOLDING
 from .places import PROCESS, current_task
+from .pooled import reads_in_transaction
 from .watch import Watch, attach
 
 __all__ = ["Holding", "Models"]
@@ -327,7 +328,8 @@ class Holding:
         transaction = session.get_transaction() if session is not None else None
         if transaction is None or not transaction.connections:
             return "no connection"
-        return "in transaction" if self.seen.in_transaction else "has a connection"
+        held = self.seen.in_transaction or any(reads_in_transaction(engine) for engine in self.engines.values())
+        return "in transaction" if held else "has a connection"
 
 
 def _called(mapper: Any, clause: Any) -> str:

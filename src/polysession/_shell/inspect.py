@@ -97,14 +97,20 @@ def facts_of(endpoint: Endpoint, *, timeout: float) -> Inspected:
         "driver_version": _version(driver),
         "doors": _doors(parts),
         "pool_size": endpoint.pool.size,
+        "pooler": endpoint.pooler,
     }
     if parts.backend == "sqlite":
         file = _look_at(endpoint, parts)
         return EndpointFacts(**known, file=file, server=sqlite_facts(sqlite3.sqlite_version, file), read_refused=True)
     questions = inquiry(parts.backend)
     alone = _alone(endpoint, parts, driver, timeout)
+
+    def ask(connection: Connection) -> Answers:
+        known["pooler_seen"] = _is_another_process(connection, questions.process)
+        return _ask(connection, questions.statements)
+
     try:
-        answers, seconds = _on_connection(alone, driver, Access.WRITE, lambda c: _ask(c, questions.statements))
+        answers, seconds = _on_connection(alone, driver, Access.WRITE, ask)
         known["connect_seconds"] = round(seconds, 4)
     except Exception as error:  # whatever a driver raises, the endpoint cannot be used
         return _unreachable(endpoint, *explain(error, endpoint))
@@ -204,6 +210,15 @@ def _ask(connection: Connection, statements: Sequence[str]) -> Answers:
         [{name.lower(): value for name, value in row.items()} for row in connection.exec_driver_sql(text).mappings()]
         for text in statements
     ]
+
+
+def _is_another_process(connection: Connection, question: str) -> bool | None:
+    """Whether another process answers than the one that the login told (PostgreSQL documentation, BackendKeyData)."""
+    if not question:
+        return None
+    raw: Any = connection.connection.driver_connection
+    told = raw.get_server_pid() if connection.dialect.driver == "asyncpg" else raw.info.backend_pid
+    return bool(connection.exec_driver_sql(question).scalar() != told)
 
 
 def _look_at(endpoint: Endpoint, parts: Parts) -> FileFacts:

@@ -27,8 +27,8 @@ from ..topology import Endpoint, Pooler
 __all__ = ["READ_LEVEL", "arguments", "check_plain", "prepare", "reads_in_transaction", "refused_at_connect"]
 
 READ_LEVEL = "READ COMMITTED"
-"""Of a read unit that asks for no level: each of its statements sees what is committed when it runs. It is said, because
-the server's default may be another one."""
+"""Of a read unit that asks for no level: each of its statements sees what is committed when it runs. It is said each
+time, because the server's default may be another one."""
 
 _READS = "polysession_reads_in_transaction"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -65,8 +65,11 @@ def prepare(engine: Engine, kind: str) -> None:
     dialect: Any = engine.dialect
     if kind == Access.READ:
         engine.update_execution_options(**{_READS: True})
-        # kept by the driver, which says it in its BEGIN: nothing is sent now
-        event.listen(engine, "connect", lambda connection, _: dialect.set_readonly(connection, True))
+        set_readonly = dialect.set_readonly
+        # kept by the driver, which says it in each BEGIN: nothing is sent now
+        event.listen(engine, "connect", lambda connection, _: set_readonly(connection, True))
+        # SQLAlchemy takes its own option postgresql_readonly back when the connection is returned: this one stays
+        dialect.set_readonly = lambda connection, value: set_readonly(connection, True)
     set_level = dialect.set_isolation_level
 
     def set_isolation_level(connection: Any, level: str) -> None:
@@ -119,8 +122,8 @@ def check_plain(endpoint: Endpoint, driver: str, options: UnitOptions, name: str
         )
 
 
-_REFUSED = re.compile(r"unsupported (?:options )?startup parameter(?: in options)?(?:: (?P<name>\w+))?")
-"""What pgbouncer says (1.18: client.c, `decide_startup_pool`; since 1.20 also of what is in `options`)."""
+_REFUSED = re.compile(r"unsupported (?:options )?startup parameter(?: in options)?(?:: (?P<name>\w+)$)?", re.MULTILINE)
+"""What pgbouncer says (client.c, `decide_startup_pool`; since 1.20 also of what is in `options`)."""
 
 
 def refused_at_connect(error: BaseException, endpoint: Endpoint, *, asked_read_only: bool) -> ConfigError | None:
@@ -135,7 +138,7 @@ def refused_at_connect(error: BaseException, endpoint: Endpoint, *, asked_read_o
             f"{table}.pooler: a pooler stands before {endpoint.name} and is not configured: {said}",
             why="a read unit asks the server, when its connection is made, to refuse writes; the pooler refuses that",
             do=(
-                f'set pooler = "{Pooler.TRANSACTION}" in [{table}]',
+                f'set pooler = "{Pooler.TRANSACTION}" in [{table}], beside its url',
                 "reach the server itself, not through the pooler",
             ),
             path=f"{table}.pooler",
@@ -146,7 +149,7 @@ def refused_at_connect(error: BaseException, endpoint: Endpoint, *, asked_read_o
         why="it lets pass only the startup parameters that it follows itself, or was told to ignore",
         do=(
             f"take {name} out of [{table}.connect] and of the url",
-            f"set it on the server: ALTER ROLE ... SET, ALTER DATABASE ... SET",
+            "set it on the server: ALTER ROLE ... SET, ALTER DATABASE ... SET",
             "reach the server itself, not through the pooler",
         ),
         path=f"{table}.connect",

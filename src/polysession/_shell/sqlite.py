@@ -124,11 +124,11 @@ class Connection(sqlite3.Connection):
             super().close()
 
 
-def connection_factory(made: list[Connection]) -> Any:
+def connection_factory(made: list[Connection], cls: type[Connection] = Connection) -> Any:
     """A `factory=` for `sqlite3.connect` that also puts the connection into `made`, where an adapter hides it."""
 
     def make(*args: Any, **kwargs: Any) -> Connection:
-        connection = Connection(*args, **kwargs)
+        connection = cls(*args, **kwargs)
         made.append(connection)
         return connection
 

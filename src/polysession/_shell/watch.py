@@ -16,12 +16,13 @@ from sqlalchemy.engine import Connection, Engine
 from .. import dialects
 from ..dialects.base import StatementTimeout
 from ..errors import DeadlineExceeded, UnitRolledBack
+from .pooled import reads_in_transaction
 from .signs import said_by_server, takes_transaction
 
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["Watch", "attach", "watch_statements"]
+__all__ = ["Watch", "attach", "watch_of", "watch_statements"]
 
 _MARK = "_polysession_watch"
 _UNDO = "polysession_undo"
@@ -78,9 +79,10 @@ class Watch:
                 self.limit = left
                 self._limit_statements(connection, left)
 
-    def failed(self, error: BaseException, backend: str) -> None:
+    def failed(self, error: BaseException, connection: Connection) -> None:
         """Note an error that took the transaction with it: what is sent next would run in another one."""
-        if self.in_transaction:
+        backend = connection.dialect.name
+        if self._in_transaction(connection):
             if takes_transaction(error, backend):
                 self.lost = error
             elif dialects.of(backend).capabilities.errors_abort and said_by_server(error):
@@ -136,6 +138,10 @@ class Watch:
         """The deadline has passed."""
         return self.deadline_at is not None and time.monotonic() >= self.deadline_at
 
+    def _in_transaction(self, connection: Connection) -> bool:
+        """What is sent on this connection runs in a transaction, which it may need although the unit does not."""
+        return self.in_transaction or reads_in_transaction(connection.engine)
+
     def _limit_statements(self, connection: Connection, seconds: float) -> None:
         # a mysql:// URL may lead to MariaDB, whose setting has another name
         is_mariadb = getattr(connection.dialect, "is_mariadb", False)
@@ -146,7 +152,7 @@ class Watch:
                 raw.stop_at(self.deadline_at)
                 connection.info[_UNDO] = raw.never_stop
             return
-        setting = dialect.statement_timeout(seconds, in_transaction=self.in_transaction)
+        setting = dialect.statement_timeout(seconds, in_transaction=self._in_transaction(connection))
         if setting is not None:
             _say(connection, setting.apply)
             if setting.undo:
@@ -171,10 +177,14 @@ def attach(connection: Connection, watch: Watch) -> None:
         undo()
 
 
+def watch_of(connection: Connection) -> Watch | None:
+    """What sees the statements of this connection; None for one that no session of ours has taken."""
+    return getattr(connection, _MARK, None)
+
+
 def watch_statements(engine: Engine) -> None:
     """Wrap the methods of the engine's dialect that send a statement."""
     dialect: Any = engine.dialect
-    backend = dialect.name
     now = time.perf_counter
 
     def watched(send: Callable[..., None], context_at: int) -> Callable[..., None]:
@@ -190,7 +200,7 @@ def watch_statements(engine: Engine) -> None:
             try:
                 send(*args, **kwargs)
             except BaseException as error:
-                watch.failed(error, backend)
+                watch.failed(error, connection)
                 raise
             else:
                 watch.aborted = None  # an aborted transaction takes no statement but a return to a savepoint

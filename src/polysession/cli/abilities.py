@@ -10,7 +10,7 @@ from .. import dialects
 from ..dialects.base import Capabilities
 from ..dialects.inspection import EndpointFacts
 from ..options import Isolation
-from ..topology import Role
+from ..topology import Pooler, Role
 
 __all__ = ["Ability", "abilities"]
 
@@ -33,7 +33,10 @@ def _abilities(one: EndpointFacts, known: Capabilities) -> Iterator[Ability]:
     for door in one.doors:
         yield Ability(door.door, not door.problem, door.problem or f"by {door.driver}")
     yield Ability("isolation levels", True, _levels(known))
-    yield Ability("read units without a transaction", True, "each statement sees what is committed when it runs")
+    plain = one.pooler is Pooler.NONE
+    how = "" if plain else "the pooler makes one READ ONLY transaction of each, in which "
+    now = f"{how}each statement sees what is committed when it runs"
+    yield Ability("read units without a transaction", plain, now)
     yield Ability("a snapshot over a whole read unit", True, f"at {known.isolation[Isolation.REPEATABLE_READ]}")
     yield Ability("writes of read units refused by the server", bool(one.read_refused), _refusal(one))
     if one.role is Role.PRIMARY:

@@ -2,8 +2,7 @@
 
 Texts in braces are filled in by whoever found it. Sources: PostgreSQL documentation (Client Connection Defaults,
 CREATE ROLE, Hot Standby); MariaDB documentation (read_only, GRANT, default_storage_engine, innodb_snapshot_isolation)
-and MySQL Reference Manual (super_read_only); pgbouncer manual (track_extra_parameters, since 1.20, for what the server
-reports, as it does default_transaction_read_only since PostgreSQL 14; ignore_startup_parameters); SQLite,
+and MySQL Reference Manual (super_read_only); pgbouncer, "Features" (SQL feature map for pooling modes); SQLite,
 sqlite.org/wal.html.
 """
 
@@ -39,6 +38,7 @@ class Code(StrEnum):
     POOL_OVER_FREE = "pool-over-free"
     READ_UNITS_FAIL = "read-units-fail"
     READS_MAY_WRITE = "reads-may-write"
+    POOLER_UNSET = "pooler-unset"
     REPLICA_IS_PRIMARY = "replica-is-primary"
     REPLICA_TAKES_WRITES = "replica-takes-writes"
     REPLICA_PRIVILEGED = "replica-privileged"
@@ -94,10 +94,7 @@ _POOL_WHY = (
     "once instead of waiting for its turn"
 )
 _POOL_DO = ("{sizes}", "raise the limit: {raised}")
-_POOLER = (
-    "reach the server itself, not through a pooler",
-    "pgbouncer 1.20 and later: track_extra_parameters = default_transaction_read_only in pgbouncer.ini",
-)
+_POOLER = ("{cure}", "reach the server itself, not through a pooler")
 _REAL_PRIMARY = "give the url of the real primary"
 _REAL_REPLICA = "give the url of the real replica"
 _LOCK_OR_VERSION = "read with with_for_update(), or map a version column (version_id_col)"
@@ -123,10 +120,7 @@ RULES: Final[Mapping[Code, Rule]] = {
         Severity.ERROR,
         "the connection of a read unit asks the server, when it is made, to refuse writes",
         {
-            "PostgreSQL": (
-                *_POOLER,
-                "or ignore_startup_parameters = options, default_transaction_read_only; then polysession alone refuses",
-            ),
+            "PostgreSQL": _POOLER,
             "MariaDB": (_NEITHER_READ,),
             "MySQL": (_NEITHER_READ,),
         },
@@ -135,6 +129,12 @@ RULES: Final[Mapping[Code, Rule]] = {
         Severity.WARNING,
         "polysession refuses the writes that it can see; SQL text that writes is executed",
         {"PostgreSQL": _POOLER, "MariaDB": (_NEITHER_READ,), "MySQL": (_NEITHER_READ,)},
+    ),
+    Code.POOLER_UNSET: Rule(
+        Severity.WARNING,
+        "in transaction mode it gives the connection to another client after each transaction, with whatever was set "
+        "on it, and without the statements that were prepared",
+        _POOLER,
     ),
     Code.REPLICA_IS_PRIMARY: Rule(
         Severity.WARNING,

@@ -15,7 +15,7 @@ from .. import dialects
 from ..config.problems import join
 from ..dialects.inspection import EndpointFacts, Limit
 from ..options import Isolation
-from ..topology import Role
+from ..topology import Pooler, Role
 from .findings import Code, Finding, Severity, found
 
 __all__ = ["CHECKS", "CHECKS_TOGETHER", "judge"]
@@ -75,11 +75,18 @@ def _primary(one: EndpointFacts) -> Iterator[Finding]:
 
 
 def _read_units(one: EndpointFacts) -> Iterator[Finding]:
+    table = f"[{join('databases', one.database)}]"
+    is_set = one.pooler is not Pooler.NONE
+    cure = f"see what the log of the pooler says of {table}" if is_set else f'set pooler = "transaction" in {table}'
     if one.read_problem:
-        yield found(Code.READ_UNITS_FAIL, one, f"a read unit cannot connect, a write unit can: {one.read_problem}")
+        fact = f"a read unit cannot connect, a write unit can: {one.read_problem}"
+        yield found(Code.READ_UNITS_FAIL, one, fact, cure=cure)
     elif one.read_refused is False:
         fact = "the server takes writes on the connection of a read unit, although it was asked to refuse them"
-        yield found(Code.READS_MAY_WRITE, one, fact)
+        yield found(Code.READS_MAY_WRITE, one, fact, cure=cure)
+    elif one.pooler_seen and not is_set:
+        fact = "a pooler stands before the server: another process answers than the one that the login told"
+        yield found(Code.POOLER_UNSET, one, fact, cure=f"{cure}, which is right for session mode too")
 
 
 def _age(one: EndpointFacts) -> Iterator[Finding]:

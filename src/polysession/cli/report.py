@@ -14,6 +14,7 @@ import msgspec
 
 from ..config.problems import Problem
 from ..dialects.inspection import EndpointFacts, Unreachable
+from ..topology import Pooler
 from .abilities import Ability, abilities
 from .findings import Finding, Severity
 from .judgement import judge
@@ -157,6 +158,8 @@ def _reached(one: EndpointFacts) -> Iterator[Line]:
         yield _row("file", _file(one))
     yield _row("isolation", f"sessions start at {server.isolation}")
     yield _row("mode", _mode(one))
+    if one.pooler is not Pooler.NONE or one.pooler_seen:
+        yield _row("pooler", _pooler(one))
     yield _row("connections", _connections(one))
     for can, label in ((True, "can"), (False, "cannot")):
         for ability in abilities(one):
@@ -185,6 +188,12 @@ def _mode(one: EndpointFacts) -> str:
     if server.in_recovery is None:
         return mode
     return f"{mode}, {'in recovery (a standby)' if server.in_recovery else 'not in recovery'}"
+
+
+def _pooler(one: EndpointFacts) -> str:
+    """What is configured, and what was seen."""
+    seen = "seen before the server" if one.pooler_seen else "not seen"
+    return f"{seen}, not configured" if one.pooler is Pooler.NONE else f"in {one.pooler} mode as configured, {seen}"
 
 
 def _connections(one: EndpointFacts) -> str:

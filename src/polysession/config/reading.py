@@ -93,8 +93,8 @@ class _Reading:
                 if table.get(key):
                     self.note(f"{path}.{key}", "nothing, because an engine brings its own", kind(table[key]))
         elif pooler is not Pooler.NONE and _family(primary) not in ("", _POOLED):
-            expected = f"no pooler, which can be only before {_POOLED}"
-            self.note(f"{path}.pooler", expected, f'"{pooler}" before {_family(primary)}', "leave it out")
+            expected = f'"{Pooler.NONE}" for {_family(primary)}: only poolers of {_POOLED} are known'
+            self.note(f"{path}.pooler", expected, f'"{pooler}"', "leave it out")
         for position, replica in enumerate(replicas):
             if _family(primary) and _family(replica) not in ("", _family(primary)):
                 expected = f"the same backend as the primary's, {_family(primary)}"

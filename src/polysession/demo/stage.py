@@ -29,7 +29,8 @@ from .inputs import Constants, Inputs, Kind, PaymentInputs, Terminal
 from .plan import Plan
 from .populate import fill_items, fill_warehouse
 from .results import Result, RolledBackByDesign
-from .schema import make_schema
+from .schema import Schema, make_schema
+from .size import Size
 from .tally import Snapshot, Tally
 from .transactions import perform
 
@@ -72,11 +73,11 @@ class Stage:
     def __init__(self, plan: Plan, watcher: Watcher) -> None:
         self.plan = plan
         self.watcher = watcher
-        self.size = plan.size
-        self.schema = make_schema(plan.prefix)
-        self.tally = Tally()
+        self.size: Size = plan.size
+        self.schema: Schema = make_schema(plan.prefix)
+        self.tally: Tally = Tally()
         self.rows: dict[str, int] = {}
-        self.load_seconds = 0.0
+        self.load_seconds: float = 0.0
         self.conditions: dict[str, list[ConditionResult]] = {}
         self.found: dict[str, int] = dict.fromkeys(("orders", "payments", "deliveries"), 0)
         self.waiting_isolation: dict[str, Isolation | None] = {}
@@ -187,10 +188,10 @@ class Turn:
     """One transaction of one terminal, from its inputs to the tally. Used as `with`, it swallows and counts errors."""
 
     def __init__(self, stage: Stage, inputs: Inputs) -> None:
-        self.kind = inputs.kind
-        self.database = stage.plan.database_of(inputs.w_id)
-        self.reads = inputs.kind in _READS
-        self.isolation = stage.waiting_isolation[self.database] if inputs.kind in _WAITS else None
+        self.kind: Kind = inputs.kind
+        self.database: str = stage.plan.database_of(inputs.w_id)
+        self.reads: bool = inputs.kind in _READS
+        self.isolation: Isolation | None = stage.waiting_isolation[self.database] if inputs.kind in _WAITS else None
         self._stage = stage
         self._inputs = inputs
         self._attempts = 0

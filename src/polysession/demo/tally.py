@@ -32,7 +32,7 @@ class Times:
 
     def __init__(self, buckets: Iterable[int] = ()) -> None:
         self._buckets = list(buckets) or [0] * _BUCKETS
-        self.count = sum(self._buckets)
+        self.count: int = sum(self._buckets)
 
     def add(self, seconds: float) -> None:
         """Count one more; from 10 microseconds to 50 minutes."""

@@ -27,7 +27,7 @@ class Witness:
         self._lock = threading.Lock()
         self._open: set[int] = set()
         self._out: set[int] = set()
-        self.most_out = 0
+        self.most_out: int = 0
         """The most connections that were out at once."""
         self._listeners: Final[dict[str, Callable[..., None]]] = {
             "connect": self._connected,

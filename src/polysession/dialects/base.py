@@ -17,6 +17,7 @@ from ..errors import RequestRefused
 from ..failures import Failure, Phase
 from ..options import Access, Isolation
 from .marker import MarkerSql
+from .reading import Reading
 from .rows import AtCommit, ErrorSigns, ErrorTable
 
 __all__ = ["Capabilities", "Dialect", "Setting", "StatementTimeout"]
@@ -74,6 +75,8 @@ class Dialect(ABC):
     capabilities: Capabilities
     table: ClassVar[ErrorTable]
     marker: ClassVar[MarkerSql]
+    reads: ClassVar[Reading]
+    """Judges the texts of read units."""
     server_sql: ClassVar[str]
     """A query for one row of facts: version, isolation level, most connections (NULL: no limit), read-only (a truth
     value), most prepared transactions (NULL: no limit; 0: none can be prepared)."""

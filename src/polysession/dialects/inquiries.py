@@ -36,6 +36,8 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     read: Callable[[Answers], ServerFacts]
     probe: str
     """For the connection of a read unit; `refuses_writes` reads its answer."""
+    process: str = ""
+    """For the number of the process that answers, where the login tells it too; empty: it does not."""
 
 
 def inquiry(backend: str) -> Inquiry:
@@ -238,6 +240,7 @@ _INQUIRIES: Final = {
         statements=(_POSTGRESQL_FACTS, _POSTGRESQL_SETTINGS),
         read=_read_postgresql,
         probe="SELECT current_setting('transaction_read_only') AS value",
+        process="SELECT pg_backend_pid()",
     ),
     "mysql": _MYSQL,
     "mariadb": _MYSQL,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..topology import Role
+from ..topology import Pooler, Role
 
 __all__ = ["DoorFacts", "EndpointFacts", "FileFacts", "Limit", "ServerFacts", "Unreachable"]
 
@@ -105,6 +105,10 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True, tag_field="status
     """A read unit's connection was made, and the server refuses writes on it; None: none could be had."""
     read_problem: str = ""
     """Why a read unit's connection could not be made while another one could; empty if it was only one too many."""
+    pooler: Pooler = Pooler.NONE
+    """What the configuration says that stands before the server."""
+    pooler_seen: bool | None = None
+    """Another process answered than the one that the login told, so something shares connections; None: not known."""
     file: FileFacts | None = None
 
 

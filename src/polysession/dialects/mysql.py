@@ -18,6 +18,7 @@ from .base import Capabilities, Dialect, Setting, StatementTimeout
 from .marker import marker_sql
 from .mysql_rows import TABLE
 from .numbers import checked, milliseconds, whole_seconds
+from .reading import MYSQL as READING
 from .rows import ErrorSigns
 
 __all__ = ["MARIADB", "MARIADB_GALERA", "MYSQL", "MYSQL_GALERA", "MariaDB", "MySQL"]
@@ -59,6 +60,7 @@ class MySQL(Dialect):
 
     name = "mysql"
     table = TABLE
+    reads = READING
     marker = marker_sql(
         key_type="varchar(64) CHARACTER SET ascii COLLATE ascii_bin", now="UNIX_TIMESTAMP()", tail=" ENGINE=InnoDB"
     )

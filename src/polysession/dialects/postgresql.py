@@ -13,6 +13,7 @@ from .base import Capabilities, Dialect, Setting, StatementTimeout
 from .marker import marker_sql
 from .numbers import milliseconds
 from .postgresql_rows import TABLE
+from .reading import POSTGRESQL as READING
 from .rows import ErrorSigns
 
 __all__ = ["POSTGRESQL", "PostgreSQL"]
@@ -27,6 +28,7 @@ class PostgreSQL(Dialect):
 
     name = "postgresql"
     table = TABLE
+    reads = READING
     capabilities = Capabilities(
         isolation=MappingProxyType(
             {

@@ -11,6 +11,7 @@ from ..options import Access, Isolation
 from .base import Capabilities, Dialect, Setting, StatementTimeout
 from .marker import marker_sql
 from .numbers import milliseconds
+from .reading import SQLITE as READING
 from .rows import ErrorSigns
 from .sqlite_rows import TABLE
 
@@ -27,6 +28,7 @@ class SQLite(Dialect):
 
     name = "sqlite"
     table = TABLE
+    reads = READING
     capabilities = Capabilities(
         isolation=MappingProxyType(dict.fromkeys(Isolation, Isolation.SERIALIZABLE)),
         default_isolation=Isolation.SERIALIZABLE,

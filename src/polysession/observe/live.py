@@ -84,7 +84,8 @@ class Live:
     def __init__(self, state_of: Callable[[HoldId], str]) -> None:
         self._rows: dict[HoldId, HoldOpened] = {}
         self._state_of = state_of
-        self._lock = threading.Lock()  # protects the counts and the rows
+        # protects the counts and the rows; the garbage collector may end a dropped session, and tell, while it is held
+        self._lock = threading.RLock()
         self._opened = 0
         self._repeated = 0
         self._ended = dict.fromkeys(Outcome, 0)
@@ -107,7 +108,8 @@ class Live:
         now = time.monotonic()
         wall = datetime.now(UTC)
         with self._lock:
-            rows = sorted(self._rows.values(), key=lambda row: row.stamp)
+            rows = list(self._rows.values())
+        rows.sort(key=lambda row: row.stamp)
         return tuple(
             Held(
                 id=row.hold,
@@ -126,17 +128,18 @@ class Live:
         )
 
     def counts(self) -> Counts:
-        """Totals since the door was made."""
-        ended = self._ended
+        """Totals since the door was made, all of one moment."""
+        with self._lock:
+            ended, opened, repeated = dict(self._ended), self._opened, self._repeated
         return Counts(
-            opened=self._opened,
+            opened=opened,
             committed=ended[Outcome.COMMITTED],
             rolled_back=ended[Outcome.ROLLED_BACK],
             unknown=ended[Outcome.UNKNOWN],
             partial=ended[Outcome.PARTIAL],
             closed=ended[Outcome.CLOSED],
             dropped=ended[Outcome.DROPPED],
-            repeated=self._repeated,
+            repeated=repeated,
         )
 
 
@@ -146,7 +149,7 @@ class Relay:
     __slots__ = ("_others", "live")
 
     def __init__(self, live: Live, others: Iterable[Observer]) -> None:
-        self.live = live
+        self.live: Live = live
         self._others = tuple(others)
 
     def tell(self, fact: Fact) -> None:

@@ -103,20 +103,29 @@ def test_what_it_says_is_what_a_session_gets(run: Run, database: FreshDatabase, 
 @pytest.mark.pgbouncer
 @pytest.mark.pg
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
-def test_behind_a_pooler(run: Run, fresh_database: Fresh, driver: str) -> None:
-    """Read units behind a pooler are reported as the door finds them: refused by it, or taken."""
-    database = fresh_database("pgbouncer")
-    read = run(database.url(driver))
+def test_behind_a_pooler(configured: Run, fresh_database: Fresh, driver: str) -> None:
+    """Read units fail behind a pooler that is not configured, and the key is named; with it all is well."""
+    table = f'[databases.orders]\nurl = "{fresh_database("pgbouncer").url(driver)}"\n'
+    read = configured(table)
     (endpoint,) = read["endpoints"]
-    try:
-        with Sessions(database.url("psycopg")) as sessions, sessions.read() as session:
-            refused = session.scalar(text("SHOW transaction_read_only")) == "on"
-    except Exception:
-        assert codes(read, "error") == ["read-units-fail"]
-        assert "unsupported startup parameter" in endpoint["read_problem"]
-    else:
-        assert endpoint["read_refused"] is refused
-        assert codes(read, "error", "warning") == ([] if refused else ["reads-may-write"])
+    assert endpoint["pooler_seen"] is True
+    assert codes(read, "error", "warning") == ["read-units-fail"]
+    assert read["findings"][0]["do"][0] == 'set pooler = "transaction" in [databases.orders]'
+    assert "unsupported startup parameter" in endpoint["read_problem"]
+    read = configured(f'{table}pooler = "transaction"\n')
+    (endpoint,) = read["endpoints"]
+    assert (endpoint["pooler"], endpoint["pooler_seen"], endpoint["read_refused"]) == ("transaction", True, True)
+    assert codes(read, "error", "warning") == []
+
+
+@pytest.mark.pg
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_pooler_that_is_not_there(configured: Run, fresh_database: Fresh, driver: str) -> None:
+    """The setting does no harm without a pooler, and none is seen."""
+    read = configured(f'[databases.orders]\nurl = "{fresh_database("pg18").url(driver)}"\npooler = "transaction"\n')
+    (endpoint,) = read["endpoints"]
+    assert (endpoint["pooler_seen"], endpoint["read_refused"]) == (False, True)
+    assert codes(read, "error", "warning") == []
 
 
 @pytest.mark.pg

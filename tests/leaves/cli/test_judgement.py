@@ -9,7 +9,7 @@ import pytest
 from polysession.cli.findings import RULES, Code, Severity
 from polysession.cli.judgement import judge
 from polysession.dialects.inspection import EndpointFacts
-from polysession.topology import Role
+from polysession.topology import Pooler, Role
 
 from .facts import endpoint, limit, mariadb, mysql, postgresql, sqlite
 
@@ -44,6 +44,10 @@ CASES: list[tuple[str, Facts, set[Code]]] = [
     ("no second connection", postgresql(read_refused=None), set()),
     ("a pooler that ignores", postgresql(read_refused=False), {Code.READS_MAY_WRITE}),
     ("a proxy that ignores", mysql(read_refused=False), {Code.READS_MAY_WRITE}),
+    ("a pooler that is not configured", postgresql(pooler_seen=True), {Code.POOLER_UNSET}),
+    ("a pooler that ignores, and is seen", postgresql(pooler_seen=True, read_refused=False), {Code.READS_MAY_WRITE}),
+    ("a pooler that is configured", postgresql(pooler_seen=True, pooler=Pooler.TRANSACTION), set()),
+    ("no pooler where one is configured", postgresql(pooler_seen=False, pooler=Pooler.TRANSACTION), set()),
     # age
     ("PostgreSQL 14", postgresql(version_number=(14, 20)), {Code.SERVER_TOO_OLD}),
     ("PostgreSQL 15.0", postgresql(version_number=(15, 0)), set()),
@@ -161,6 +165,15 @@ def test_a_replica_that_is_the_primary_is_not_told_twice() -> None:
     findings = judge([postgresql(), replica("postgresql", identity="pg", read_only=False)])
     assert [finding.code for finding in findings] == [Code.REPLICA_IS_PRIMARY]
     assert findings[0].fact == "the replica is the server of orders/primary"
+
+
+@pytest.mark.parametrize("read", [{"read_problem": "no"}, {"read_refused": False}, {"pooler_seen": True}], ids=str)
+def test_the_setting_is_recommended_once(read: dict[str, Any]) -> None:
+    """What a pooler makes of read units is cured by the setting; where it is there, something else is said."""
+    (finding,) = judge([postgresql(**read)])
+    assert finding.do[0].startswith('set pooler = "transaction" in [databases.orders]')
+    told = judge([postgresql(pooler=Pooler.TRANSACTION, **read)])
+    assert not [cure for finding in told for cure in finding.do if "set pooler" in cure]
 
 
 def test_the_privileges_are_named() -> None:

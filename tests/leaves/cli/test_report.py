@@ -11,7 +11,7 @@ from polysession.cli.abilities import Ability, abilities
 from polysession.cli.report import Line, Report, lines, make, to_json
 from polysession.config.problems import Problem
 from polysession.dialects.inspection import DoorFacts, EndpointFacts, Unreachable
-from polysession.topology import Role
+from polysession.topology import Pooler, Role
 
 from .facts import endpoint, limit, mariadb, mysql, postgresql, sqlite, unreachable
 
@@ -103,6 +103,12 @@ def test_the_lines_of_an_endpoint() -> None:
         (sqlite(exists=False), "file         /data/shop.db, not there yet\n"),
         (sqlite(in_memory=True), "file         in memory, gone when the process ends\n"),
         (sqlite(), "connections  pool 10 per process; the engine has no limit\n"),
+        (postgresql(pooler_seen=True), "pooler       seen before the server, not configured\n"),
+        (
+            postgresql(pooler=Pooler.TRANSACTION, pooler_seen=True),
+            "pooler       in transaction mode as configured, seen before the server\n",
+        ),
+        (postgresql(pooler=Pooler.TRANSACTION), "pooler       in transaction mode as configured, not seen\n"),
     ],
 )
 def test_a_line(facts: EndpointFacts, expected: str) -> None:
@@ -120,8 +126,7 @@ def test_the_lines_of_a_finding() -> None:
         "warning [reads-may-write] orders/primary: the server takes writes on the connection of a read unit, although "
         "it was asked to refuse them\n"
         "  why: polysession refuses the writes that it can see; SQL text that writes is executed\n"
-        "  do:  reach the server itself, not through a pooler; or pgbouncer 1.20 and later: track_extra_parameters = "
-        "default_transaction_read_only in pgbouncer.ini\n"
+        '  do:  set pooler = "transaction" in [databases.orders]; or reach the server itself, not through a pooler\n'
         "\n"
         "unreachable: 2 endpoints, 1 warning, 1 unreachable"
     )
@@ -186,6 +191,15 @@ def test_writes_of_read_units(facts: EndpointFacts, expected: bool, detail: str)
     """Told as it was seen, not as it should be."""
     ability = can(facts)["writes of read units refused by the server"]
     assert (ability.can, ability.detail) == (expected, detail)
+
+
+def test_read_units_behind_a_pooler() -> None:
+    """They have a transaction each, and their statements still see what is committed when they run."""
+    name = "read units without a transaction"
+    assert can(postgresql())[name] == Ability(name, True, "each statement sees what is committed when it runs")
+    pooled = can(postgresql(pooler=Pooler.TRANSACTION))[name]
+    assert not pooled.can
+    assert "one READ ONLY transaction" in pooled.detail
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,19 @@ from sqlalchemy import URL, create_engine
 from polysession.config import from_databases, from_mapping
 from polysession.config.values import POOL
 from polysession.errors import ConfigError, MissingExtra
-from polysession.topology import Address, PoolOptions, Role, Topology
+from polysession.topology import Address, Pooler, PoolOptions, Role, Topology
 
 from .conftest import Install
 
-ENVIRON = {"PW": "s3cr3t", "SIZE": "7", "TIME": "250ms", "PLAIN": "3", "WORD": "w0rd", "URL": "postgresql://db1/x"}
+ENVIRON = {
+    "PW": "s3cr3t",
+    "MODE": "transaction",
+    "SIZE": "7",
+    "TIME": "250ms",
+    "PLAIN": "3",
+    "WORD": "w0rd",
+    "URL": "postgresql://db1/x",
+}
 
 
 def read(mapping: Any) -> Topology:
@@ -34,6 +42,7 @@ def test_a_whole_configuration() -> None:
                 "orders": {
                     "url": "postgresql+psycopg://app:${PW}@db1/orders",
                     "replicas": ["postgresql://app:${PW}@db2/orders", "${URL}"],
+                    "pooler": "transaction",
                     "pool": {"size": 20, "checkout_timeout": "5s", "max_lifetime": "30m"},
                     "connect": {"application_name": "shop-${WORD}", "options": {"list": ["${WORD}", 1]}, "on": True},
                 },
@@ -57,6 +66,7 @@ def test_a_whole_configuration() -> None:
         PoolOptions(size=20, checkout_timeout=5.0, max_lifetime=1800.0)
     }
     for endpoint in orders.endpoints:
+        assert endpoint.pooler is Pooler.TRANSACTION
         assert endpoint.connect == {"application_name": "shop-w0rd", "options": {"list": ["w0rd", 1]}, "on": True}
     assert topology.databases["billing"].primary.pool == PoolOptions(size=7, max_lifetime=0.0)
     assert topology.databases["notes"].primary.address == Address("sqlite:///notes.db")
@@ -151,7 +161,7 @@ BAD: list[tuple[object, str, str, str]] = [
     (table(**{"databases.orders": 1}), 'databases.orders."databases.orders"', "one of the keys", "an unknown key"),
     ({"databases": {"a": {"url": "sqlite://", 5: 1}}}, "databases.a.<a whole number>", "one of", "an unknown key"),
     ({"databases": {"a": {"url": int}}}, "databases.a.url", "a URL or an engine", "an object of type type"),
-    (table(pol={}), "databases.orders.pol", "one of the keys url, replicas, pool, connect", "an unknown key"),
+    (table(pol={}), "databases.orders.pol", "one of the keys url, replicas, pooler, pool, connect", "an unknown key"),
     (table(replicas="sqlite://"), "databases.orders.replicas", "a list of URLs", "text"),
     (table(replicas=[None]), "databases.orders.replicas[0]", "a URL or an engine", "nothing"),
     (table(replicas=["sqlite://", "b"]), "databases.orders.replicas[1]", "a URL such as", 'text without "://"'),
@@ -161,6 +171,20 @@ BAD: list[tuple[object, str, str, str]] = [
         "the same backend as the primary's, sqlite",
         "mysql",
     ),
+    (table(pooler="transaction"), "databases.orders.pooler", '"none" for sqlite', '"transaction"'),
+    (
+        table(url="mariadb://h/o", pooler="${MODE}"),
+        "databases.orders.pooler",
+        '"none" for mysql: only poolers of postgresql are known',
+        '"transaction"',
+    ),
+    (table(pooler="session"), "databases.orders.pooler", '"none" or "transaction"', '"session"'),
+    (table(pooler="Transaction"), "databases.orders.pooler", '"none" or "transaction"', '"Transaction"'),
+    (table(pooler=""), "databases.orders.pooler", '"none" or "transaction"', "empty text"),
+    (table(pooler=True), "databases.orders.pooler", '"none" or "transaction"', "true"),
+    (table(pooler={"mode": "transaction"}), "databases.orders.pooler", '"none" or "transaction"', "a table"),
+    (table(pooler="${WORD}"), "databases.orders.pooler", '"none" or "transaction"', '"${WORD}"'),
+    (table(pooler="${GONE}"), "databases.orders.pooler", "the environment variable GONE", "no such variable"),
     (table(pool=5), "databases.orders.pool", "a table", "a whole number"),
     (table(pool={"sizes": 5}), "databases.orders.pool.sizes", "one of the keys size,", "an unknown key"),
     (table(pool={"size": "many"}), "databases.orders.pool.size", "a whole number of at least 1", '"many"'),
@@ -202,6 +226,40 @@ def test_what_cannot_be_honoured_is_refused(mapping: object, path: str, expected
     assert len(facts["problems"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("transaction", Pooler.TRANSACTION),
+        (Pooler.TRANSACTION, Pooler.TRANSACTION),
+        ("${MODE}", Pooler.TRANSACTION),
+        ("${GONE:-transaction}", Pooler.TRANSACTION),
+        ("${GONE:-none}", Pooler.NONE),
+        ("none", Pooler.NONE),
+        (None, Pooler.NONE),
+    ],
+)
+def test_a_pooler(given: object, expected: Pooler) -> None:
+    """It is a word, of the file or of the environment; none where nothing is said."""
+    database = read(table(url="postgresql://h/o", pooler=given)).databases["orders"]
+    assert database.primary.pooler is expected
+
+
+def test_no_pooler_before_other_servers() -> None:
+    """That there is none may be said of every kind of server."""
+    assert read(table(pooler="none")).databases["orders"].primary.pooler is Pooler.NONE
+
+
+def test_a_misspelt_pooler() -> None:
+    """The word that was probably meant is told."""
+    with pytest.raises(ConfigError) as caught:
+        read(table(url="postgresql://h/o", pooler="transactions"))
+    assert str(caught.value) == (
+        '[config] databases.orders.pooler: expected "none" or "transaction", found "transactions"\n'
+        '  do:  write "transaction"\n'
+        "  see: https://polysession.readthedocs.io/en/stable/errors/config"
+    )
+
+
 def test_the_text_of_one_problem() -> None:
     """The whole message, for a key that is nearly a known one."""
     with pytest.raises(ConfigError) as caught:
@@ -230,8 +288,8 @@ def test_the_text_of_several_problems() -> None:
         '  why: databases.orders.pool.size: expected a whole number of at least 1, found "many"\n'
         "       databases.orders.url: expected a known backend (postgresql, mysql, mariadb, sqlite), "
         'found "postgres://***" -- write "postgresql://"\n'
-        "       databases.billing.conect: expected one of the keys url, replicas, pool, connect, found an unknown key"
-        ' -- write "connect"\n'
+        "       databases.billing.conect: expected one of the keys url, replicas, pooler, pool, connect, found an "
+        'unknown key -- write "connect"\n'
         "       databases.billing.url: expected the environment variable GONE, found no such variable -- set GONE\n"
         "  see: https://polysession.readthedocs.io/en/stable/errors/config"
     )
@@ -289,6 +347,14 @@ class TestShortForms:
             from_databases({"a": {"url": object(), "pool": {"size": 3}}})
         mixed = from_databases({"a": {"url": object(), "replicas": ["sqlite:///b.db"], "pool": {"size": 3}}})
         assert mixed.databases["a"].replicas[0].pool.size == 3
+
+    def test_an_engine_brings_its_own_pooler(self) -> None:
+        """What stands before its server is the business of whoever made it; beside it, a URL has it."""
+        with pytest.raises(ConfigError, match=r"databases.a.pooler: expected nothing, because an engine.* found text"):
+            from_databases({"a": {"url": object(), "pooler": "transaction"}})
+        table = {"url": object(), "replicas": ["postgresql://h/b"], "pooler": "transaction"}
+        mixed = from_databases({"a": table}).databases["a"]
+        assert (mixed.primary.pooler, mixed.replicas[0].pooler) == (Pooler.NONE, Pooler.TRANSACTION)
 
     @pytest.mark.parametrize(
         ("given", "path", "text"),

@@ -123,11 +123,10 @@ def test_64_threads_share_10_connections_fairly() -> None:
     driver = Driver(most=10)
     pool = FairPool(driver, pool_size=10, timeout=60.0)
     turns: Counter[int] = Counter()
-    together = threading.Barrier(64)
     total = iter(range(6400))
+    held = [pool.connect() for _ in range(10)]
 
     def work(me: int) -> None:
-        together.wait()
         for _ in total:
             proxy = pool.connect()
             turns[me] += 1
@@ -136,6 +135,9 @@ def test_64_threads_share_10_connections_fairly() -> None:
     threads = [threading.Thread(target=work, args=(me,)) for me in range(64)]
     for thread in threads:
         thread.start()
+    until_waiting(pool, 64)  # else the first ones have their turns before the last ones have started
+    for proxy in held:
+        proxy.close()
     for thread in threads:
         thread.join()
     assert sum(turns.values()) == 6400

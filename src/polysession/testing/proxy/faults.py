@@ -116,6 +116,11 @@ class Place:
         if self.nth < 1:
             raise ValueError(f"the first match is number 1; there is no number {self.nth!r}")
 
+    def __str__(self) -> str:
+        what = " ".join(filter(None, (self.span.value, self.kind, self.verb and f"for {self.verb}")))
+        nth = f" number {self.nth}" if self.nth > 1 else ""
+        return f"after {self.passed} bytes of {what}{nth} {self.direction}"
+
     def matches(self, message: Message) -> bool:
         """Whether `message` is, or belongs to, what this place is about."""
         return (
@@ -182,3 +187,6 @@ class Fault:
             raise ValueError(f"a fault fires at least once, not {self.times!r} times")
         if not 0.0 < self.probability <= 1.0:
             raise ValueError(f"a probability is above 0 and at most 1, not {self.probability!r}")
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.place}"

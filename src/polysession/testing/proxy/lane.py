@@ -6,17 +6,19 @@ It writes to a socket that does not block, and leaves to its link what a strike 
 from __future__ import annotations
 
 import socket
+import struct
 from collections import deque
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .events import Direction, Ending, Side
 from .plan import Strike
-from .wire import Seen
 
-__all__ = ["HIGH_WATER", "End", "Item", "Lane"]
+__all__ = ["HIGH_WATER", "RESET_ON_CLOSE", "End", "Item", "Lane"]
 
-HIGH_WATER = 1 << 20
+HIGH_WATER: Final = 1 << 20
 """Bytes that may wait in a lane before its source is no longer read."""
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: `close` sends RST (socket(7))."""
 Item: TypeAlias = memoryview | Strike | Ending | None
 """Bytes; a fault that takes effect; the end of the source, to be passed on; or nothing, which only takes time."""
 
@@ -46,11 +48,10 @@ class Lane:
         self.source = source
         self.target = target
         self.queue: deque[tuple[float, Item]] = deque()
-        self.held: list[Seen] = []
         self.waiting = 0
         self.blocked = False
         self.swallows = False
-        self.free_at = 0.0
+        self.wakes_at = 0.0
 
     def put(self, item: Item, due: float) -> None:
         """Add to the end. What swallows takes nothing."""
@@ -65,10 +66,9 @@ class Lane:
         self.blocked = False
         self.waiting = 0
         self.queue.clear()
-        self.held.clear()
 
     def write(self, data: memoryview) -> bool:
-        """Write what the target takes of the first item; True if it took all. Raises `OSError` if the target is gone."""
+        """Write what the target takes of the first item; True if it took all. Raises `OSError` if it is gone."""
         assert self.target.sock is not None
         try:
             written = self.target.sock.send(data)

@@ -1,8 +1,8 @@
 """One client, its connection to the server, and what happens between them: bytes, ends and faults.
 
-Everything is read, understood, logged, compared with the plan and then put into a lane; the lane is written as far as
-its times, the sockets and a freeze allow. Proxy's thread only. Linux gives a reader what arrived before an RST, so what
-was passed on before a cut is seen by the other side.
+What is read goes through the intake into a lane; the lane is written as far as its times, the sockets and a freeze
+allow. Proxy's thread only. Linux gives a reader what arrived before an RST, so what was passed on before a cut is seen
+by the other side.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ from __future__ import annotations
 import socket
 import time
 from selectors import EVENT_READ, EVENT_WRITE
-from struct import Struct
 from typing import Protocol
 
-from .events import BOTH_SIDES, Direction, Ended, Ending, Fired, Message, Side
+from .events import BOTH_SIDES, Direction, Ended, Ending, Fired, Side
 from .faults import Cut, Delay, Freeze, Hole
-from .lane import HIGH_WATER, End, Lane
+from .intake import Intake, Passage
+from .lane import HIGH_WATER, RESET_ON_CLOSE, End, Lane
 from .log import Log
-from .plan import Course, Strike
-from .wire import Seen, Wire
+from .plan import Strike
 
 __all__ = ["Host", "Link"]
 
 _CHUNK = 1 << 16
-_MOST_HELD = 1 << 18
-_RESET_ON_CLOSE = Struct("ii").pack(1, 0)  # SO_LINGER with no time: close sends RST (socket(7))
 
 
 class Host(Protocol):
@@ -47,21 +44,24 @@ class Host(Protocol):
 class Link:
     """A connection from its acceptance to its end."""
 
-    def __init__(self, host: Host, number: int, client: socket.socket, server: socket.socket, wire: Wire, course: Course):
+    def __init__(self, host: Host, number: int, client: socket.socket, server: socket.socket, intake: Intake) -> None:
         self.number = number
         self.frozen = False
         self._host = host
-        self._wire = wire
-        self._course = course
+        self._intake = intake
         self._client, self._server = End(Side.CLIENT, client), End(Side.SERVER, server)
         self._server.connecting = True
         self._to_server = Lane(Direction.TO_SERVER, self._client, self._server)
         self._to_client = Lane(Direction.TO_CLIENT, self._server, self._client)
-        self._server_spoke = True
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        """Its two sockets."""
+        return self._client, self._server
 
     def begin(self) -> None:
         """Start to work: what strikes at once, then the first bytes."""
-        for strike in self._course.at_once():
+        for strike in self._intake.at_once():
             lane = self._lane(strike.planned.fault.place.direction)
             lane.put(strike, 0.0)
         self.proceed()
@@ -70,6 +70,11 @@ class Link:
         """Write and read what may be written and read now; after a thaw, for example."""
         self.flush(self._to_server)
         self.flush(self._to_client)
+
+    def thaw(self) -> None:
+        """Go on."""
+        self.frozen = False
+        self.proceed()
 
     def ready(self, end: End, events: int) -> None:
         """The socket of `end` can be written or read."""
@@ -148,70 +153,17 @@ class Link:
         lane = self._lane_from(end)
         if lane.swallows:
             return
-        seen = self._wire.feed(lane.direction, data)
-        if lane.direction is Direction.TO_SERVER and (lane.held or seen and seen[-1].hold):
-            lane.held += seen
-            seen = self._complete(lane)
-        if seen:
-            self._pass(lane, seen)
-            self.flush(lane)
+        self._put(lane, self._intake.read(lane.direction, data))
+        self.flush(lane)
 
-    def _complete(self, lane: Lane) -> list[Seen]:
-        """What is held, up to the last message that asks for an answer: then the whole request is known."""
-        held = lane.held
-        whole = next((index for index in range(len(held), 0, -1) if not held[index - 1].hold), 0)
-        if not whole and sum(len(seen.data) for seen in held) > _MOST_HELD:
-            whole = len(held)
-        lane.held = held[whole:]
-        return held[:whole]
+    def _put(self, lane: Lane, passage: Passage) -> None:
+        due = self._due(lane)
+        for item in passage:
+            lane.put(item, due)
 
-    def _pass(self, lane: Lane, seen: list[Seen]) -> None:
-        """Log `seen`, and put it into the lane with what strikes on the way."""
-        messages = self._logged(lane.direction, seen)
-        data = memoryview(seen[0].data if len(seen) == 1 else b"".join(one.data for one in seen))
-        if self._course.idle:
-            self._course.advance(lane.direction, len(data))
-            strikes: list[Strike] = []
-        else:
-            strikes = self._course.strikes(lane.direction, [(m, s.ends) for m, s in zip(messages, seen, strict=True)])
-        self._put(lane, data, strikes)
-
-    def _logged(self, direction: Direction, seen: list[Seen]) -> list[Message]:
-        log, at, connection = self._host.log, time.monotonic(), self.number
-        messages = [
-            Message(
-                log.draw(),
-                at,
-                connection,
-                direction,
-                one.kind,
-                len(one.data),
-                one.exchange,
-                one.text,
-                one.verbs,
-                one.transaction,
-            )
-            for one in seen
-        ]
-        trip = direction is Direction.TO_SERVER and self._server_spoke and any(one.asks for one in seen)
-        if trip:
-            self._server_spoke = False
-        elif direction is Direction.TO_CLIENT:
-            self._server_spoke = True
-        log.add_messages(messages, round_trips=int(trip))
-        return messages
-
-    def _put(self, lane: Lane, data: memoryview, strikes: list[Strike]) -> None:
+    def _due(self, lane: Lane) -> float:
         latency = self._host.latency[lane.direction]
-        due = time.monotonic() + latency if latency else 0.0
-        at = 0
-        for strike in strikes:
-            if strike.offset > at:
-                lane.put(data[at : strike.offset], due)
-            lane.put(strike, due)
-            at = strike.offset
-        if at < len(data):
-            lane.put(data[at:], due)
+        return time.monotonic() + latency if latency else 0.0
 
     def _strike(self, lane: Lane, strike: Strike) -> None:
         log, fault = self._host.log, strike.planned.fault
@@ -236,24 +188,16 @@ class Link:
                 log = self._host.log
                 log.add(Ended(log.draw(), time.monotonic(), self.number, end.side, ending))
                 end.spoke = False
-                self._put_end(self._lane_from(end), ending)
+                lane = self._lane_from(end)
+                if not lane.swallows:  # first what the sender did not finish, then its end
+                    self._put(lane, self._intake.finish(lane.direction))
+                    lane.put(ending, self._due(lane))
             other = self._to_client if end is self._client else self._to_server
             if ending is Ending.RST:
                 other.swallow()
             if other.swallows and (ending is Ending.RST or self._lane_from(end).swallows):
                 self._drop(end)
         self.flush(self._lane_from(end))
-
-    def _put_end(self, lane: Lane, ending: Ending) -> None:
-        """Pass on what the sender did not finish, then its end."""
-        if lane.held and not lane.swallows:
-            held, lane.held = lane.held, []
-            self._pass(lane, held)
-        rest = memoryview(self._wire.rest(lane.direction))
-        if rest and not lane.swallows:
-            self._put(lane, rest, self._course.skip(lane.direction, len(rest)))
-        latency = self._host.latency[lane.direction]
-        lane.put(ending, time.monotonic() + latency if latency else 0.0)
 
     def _pass_end(self, lane: Lane, ending: Ending) -> None:
         if ending is Ending.RST:
@@ -269,7 +213,7 @@ class Link:
         if end.sock is None:
             return
         if ending is Ending.RST or end.connecting:
-            end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self._drop(end)
         elif end.spoke:
             _shut_down(end.sock)

@@ -13,7 +13,7 @@ from itertools import islice
 
 from .events import Counts, Direction, Event, Message
 
-__all__ = ["Log"]
+__all__ = ["Count", "Log"]
 
 
 class Log:
@@ -28,13 +28,12 @@ class Log:
         self._round_trips = 0
         self._bytes = dict.fromkeys(Direction, 0)
         self._kinds: dict[Direction, Counter[str]] = {direction: Counter() for direction in Direction}
-        self.next = 1
-        """The number of the next event; the proxy's thread alone draws it."""
+        self._next = 1  # drawn by the proxy's thread alone
 
-    def draw(self) -> int:
-        """A number for the next event. For the proxy's thread."""
-        number = self.next
-        self.next += 1
+    def draw(self, many: int = 1) -> int:
+        """The number of the next event, and of as many as will be added at once. For the proxy's thread."""
+        number = self._next
+        self._next += many
         return number
 
     def add(self, event: Event, *, connections: int = 0) -> None:
@@ -108,3 +107,31 @@ class Log:
         last = self._events[-1] if self._events else "nothing"
         why = self._over or f"it did not come within {timeout:g} s"
         return f"the event that was waited for is not there: {why}; {after} events were seen, the last: {last!r}"
+
+
+class Count:
+    """What was counted since it was made, up to now or to `stop`. Thread-safe."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._begin = log.counts()
+        self._counted: Counts | None = None
+
+    def stop(self) -> None:
+        """Count no further."""
+        self._counted = self.counts
+
+    @property
+    def counts(self) -> Counts:
+        """All of it."""
+        return self._counted or self._log.counts() - self._begin
+
+    @property
+    def round_trips(self) -> int:
+        """The round trips."""
+        return self.counts.round_trips
+
+    @property
+    def connections(self) -> int:
+        """The clients that were accepted."""
+        return self.counts.connections

@@ -29,6 +29,11 @@ class Planned:
     taken: int = 0
     by_connection: Counter[int] = field(default_factory=Counter)
 
+    @property
+    def spent(self) -> bool:
+        """Whether it has been taken as often as it may."""
+        return self.fault.times is not None and self.taken >= self.fault.times
+
     def takes(self, connection: int) -> bool:
         """Count a match of its place on `connection`; True if the fault is to strike there."""
         fault = self.fault
@@ -36,7 +41,7 @@ class Planned:
             return False
         self.matches += 1
         self.by_connection[connection] += 1
-        if self.matches < fault.place.nth or (fault.times is not None and self.taken >= fault.times):
+        if self.matches < fault.place.nth or self.spent:
             return False
         if fault.probability < 1.0:
             key = f"{fault.seed}/{connection}/{self.by_connection[connection]}"
@@ -84,7 +89,7 @@ class Course:
     @property
     def idle(self) -> bool:
         """Whether nothing can strike, so that it is enough to count bytes by `advance`."""
-        return not self._plan and not any(self._armed.values())
+        return all(planned.spent for planned in self._plan) and not any(self._armed.values())
 
     def advance(self, direction: Direction, size: int) -> None:
         """So many bytes went by while nothing could strike."""
@@ -121,7 +126,7 @@ class Course:
         return self._due(direction, None, begin, begin + size, False, begin)
 
     def _of(self, *spans: Span) -> Iterable[Planned]:
-        return (planned for planned in self._plan if planned.fault.place.span in spans)
+        return (planned for planned in self._plan if planned.fault.place.span in spans and not planned.spent)
 
     def _match_requests(self, train: Train) -> None:
         """Arm what is planned for the requests in `train` and for their answers."""

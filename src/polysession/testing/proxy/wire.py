@@ -50,7 +50,7 @@ class Wire(ABC):
             return self._opaque.feed(direction, inbox.take() + data)
         if not inbox.add(data):
             return []
-        seen = []
+        seen: list[Seen] = []
         at, data = 0, inbox.data
         while at < len(data):
             size = self._size(direction, data, at)

@@ -1,0 +1,190 @@
+"""What keeps a read unit from writing by a text: judged before it is sent, on engines for reads and on given ones.
+
+The server was told at connect to refuse writes, and is the judge of what a statement does inside. Here every text is
+looked at before it leaves, so that none ends the transaction, switches the server's refusal off or passes by it
+(`dialects.reading` says which). Where the server tells of a switch that a function made (PostgreSQL reports
+`default_transaction_read_only`), nothing more is sent on that connection, and it is closed instead of given back.
+
+A transaction of a read engine is rolled back at its end, whatever it did: then nothing of it can last.
+
+What is judged once is remembered by its text: for SQLAlchemy's cached statements that is one look into a dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from .. import dialects
+from ..errors import ReadOnlyUnit
+from .watch import watch_of
+
+if TYPE_CHECKING:
+    from .holding import Holding
+
+__all__ = ["Verdicts", "guard_reads", "judge_given", "mode_of", "refused"]
+
+_MODE = "polysession_mode"
+"""Where a connection keeps the question whether its server still refuses writes."""
+_MOST: int = 1000
+_LONGEST: int = 10_000
+"""Verdicts that are remembered, and characters of a text for which one is."""
+
+
+class Verdicts(dict[str, str | None]):
+    """What was found of each text: None, or what it is that must not be sent. Thread-safe, bounded."""
+
+    __slots__ = ("_judge",)
+
+    def __init__(self, judge: Callable[[str], str | None]) -> None:
+        super().__init__()
+        self._judge = judge
+
+    def __missing__(self, text: str) -> str | None:
+        verdict = self._judge(text)
+        if len(self) >= _MOST:
+            self.clear()  # texts that come again are judged again
+        if len(text) <= _LONGEST:
+            self[text] = verdict
+        return verdict
+
+
+def refused(what: str, holding: Holding | None, *, do: str = "open the unit with begin()") -> ReadOnlyUnit:
+    """The error for a text; without a holding for one that came on a bare connection."""
+    if holding is None:
+        return ReadOnlyUnit(
+            f"a connection for reading cannot run {what}",
+            why="it belongs to an engine for read units, which sends what is known to read",
+            do=(do,),
+        )
+    return ReadOnlyUnit(
+        f"a read unit of {', '.join(holding.databases)} cannot run {what}",
+        why=f"it sends what is known to read; unit {holding.name!r} was opened with read() at {holding.origin}",
+        do=(do,),
+        unit=holding.name,
+    )
+
+
+CHANGED = "anything more: a statement has switched off that the server refuses writes"
+
+
+def guard_reads(engine: Engine) -> None:
+    """Judge every statement of this engine, and let none of its transactions last. For engines of our making."""
+    dialect: Any = engine.dialect
+    verdicts = Verdicts(dialects.of(dialect.name).reads.refusal)
+    reports = dialect.name == "postgresql"
+
+    def judged(send: Callable[..., None]) -> Callable[..., None]:
+        def send_judged(cursor: Any, statement: str, *rest: Any, **named: Any) -> None:
+            what = verdicts[statement]
+            if what is None and not reports:
+                send(cursor, statement, *rest, **named)
+                return
+            context = named.get("context") or rest[-1]
+            connection: Connection = context.root_connection
+            if what is None:
+                try:
+                    mode = connection.info.get(_MODE)
+                except NotImplementedError:
+                    mode = None  # SQLAlchemy's first look at the server, on a connection that is no pool's yet
+                if mode is None or mode():
+                    send(cursor, statement, *rest, **named)
+                    return
+                what = CHANGED
+            watch = watch_of(connection)
+            raise refused(what, None if watch is None else watch.holding)
+
+        return send_judged
+
+    dialect.do_execute = judged(dialect.do_execute)
+    dialect.do_executemany = judged(dialect.do_executemany)
+    dialect.do_execute_no_params = judged(dialect.do_execute_no_params)
+    dialect.do_commit = _rolling_back(dialect)
+    event.listen(engine, "connect", _prepare(dialect.name))
+    if reports:
+        event.listen(engine, "checkin", _close_if_changed)
+
+
+def _rolling_back(dialect: Any) -> Callable[[Any], None]:
+    commit, rollback = dialect.do_commit, dialect.do_rollback
+
+    def end(connection: Any) -> None:
+        # what was read at SERIALIZABLE is known to be valid only after COMMIT, on PostgreSQL for reads too
+        # (PostgreSQL documentation, "Transaction Isolation")
+        (commit if dialect.name == "postgresql" and _is_serializable(connection) else rollback)(connection)
+
+    return end
+
+
+def _is_serializable(connection: Any) -> bool:
+    levels = [getattr(place, "isolation_level", None) for place in (connection.driver_connection, connection)]
+    return any("serializable" in str(getattr(level, "name", level)).lower() for level in levels)
+
+
+def _prepare(backend: str) -> Callable[[Any, Any], None]:
+    """What is done with a new connection, after all other settings."""
+
+    def prepare(connection: Any, record: Any) -> None:
+        if backend == "postgresql":
+            driver = connection if hasattr(connection, "pgconn") else connection.driver_connection
+            record.info[_MODE] = mode_of(driver)
+        elif backend == "sqlite":
+            record.info["polysession_sqlite"].arm()
+        else:
+            cursor = connection.cursor()
+            try:
+                cursor.execute(dialects.of(backend).read_only().apply)
+            finally:
+                cursor.close()
+
+    return prepare
+
+
+def mode_of(driver: Any) -> Callable[[], bool] | None:
+    """The question whether a connection of psycopg or asyncpg still begins its transactions READ ONLY.
+
+    It is answered without a round trip: the server reports every change before it is ready for the next statement
+    (PostgreSQL documentation, "Frontend/Backend Protocol", Asynchronous Operations: `default_transaction_read_only`,
+    since version 14). None if the server does not report it.
+    """
+    if hasattr(driver, "pgconn"):
+        pgconn = driver.pgconn
+        name = b"default_transaction_read_only"
+
+        def by_psycopg() -> bool:
+            return bool(pgconn.status) or pgconn.parameter_status(name) == b"on"  # status 0: the connection is good
+
+        return by_psycopg if pgconn.parameter_status(name) == b"on" else None
+    settings = driver.get_settings()
+
+    def by_asyncpg() -> bool:
+        return bool(settings.default_transaction_read_only == "on")
+
+    return by_asyncpg if getattr(settings, "default_transaction_read_only", "") == "on" else None
+
+
+def _close_if_changed(connection: Any, record: Any) -> None:
+    mode = record.info.get(_MODE)
+    if connection is not None and mode is not None and not mode():
+        record.invalidate()
+
+
+def judge_given(connection: Connection, holding: Holding) -> None:
+    """Judge the statements of a read unit over an engine that the application made; ours judges by itself."""
+    if connection.engine.get_execution_options().get("polysession") or hasattr(connection, _JUDGED):
+        return
+    setattr(connection, _JUDGED, True)
+    judge = dialects.of(connection.dialect.name).reads.refusal
+
+    def before(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        what = None if holding.leaving else judge(statement)
+        if what is not None:
+            raise refused(what, holding)
+
+    event.listen(connection, "before_cursor_execute", before)
+
+
+_JUDGED = "_polysession_judged"
