@@ -105,7 +105,7 @@ def test_a_startup_parameter_of_the_configuration(place: Place, fresh_database: 
 
 @pytest.mark.pgbouncer
 def test_a_read_unit_is_one_read_only_transaction(place: Place, fresh_database: Fresh) -> None:
-    """It begins with the first statement and ends with the unit; no option makes it write, and AUTOCOMMIT is refused."""
+    """It begins with the first statement and ends with the unit; no option makes it write; AUTOCOMMIT is refused."""
     database = fresh_database("pgbouncer")
     behind = cast("PgBouncer", database.server).behind
 
@@ -252,7 +252,7 @@ def test_the_configuration_goes_before(place: Place, fresh_database: Fresh) -> N
 
 @pytest.mark.pgbouncer
 def test_many_clients_of_few_sessions(place: Place, fresh_database: Fresh, private_server: Private) -> None:
-    """Eight workers with forty units each over three sessions of the server: no error, and none sees what others set."""
+    """Eight workers, forty units each, over three sessions of the server: no error, and none sees what others set."""
     pooler = cast("PgBouncer", private_server("pgbouncer"))
     pooler.set("default_pool_size", SESSIONS)
     behind = fresh_database("pg18")

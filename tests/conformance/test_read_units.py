@@ -159,7 +159,7 @@ async def test_the_server_refuses_writes(door: AsyncSessions, cell: Cell, snapsh
 
 async def test_a_read_unit_leaves_nothing_behind(door: AsyncSessions, cell: Cell) -> None:
     """After a read unit, also after a refused write, the next write unit can write."""
-    with pytest.raises(DBAPIError):
+    with pytest.raises(ReadOnlyUnit):
         async with door.read() as session:
             await session.execute(sa.text("insert into item (id, name, value) values (2, 'two', 0)"))
     async with door.begin() as session:

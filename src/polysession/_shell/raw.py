@@ -43,10 +43,10 @@ def connector(dialect: Any) -> Callable[..., Any]:
             return dialect.connect  # type: ignore[no-any-return]  # as above
 
 
-def _judge(backend: str) -> Callable[[Any], None]:
+def _judge(backend: str, *, from_driver: bool) -> Callable[[Any], None]:
     """Raises for a text that must not be sent."""
     reads = dialects.of(backend).reads
-    verdicts = Verdicts(lambda text: reads.refusal(text, from_driver=True))
+    verdicts = Verdicts(lambda text: reads.refusal(text, from_driver=from_driver))
 
     def judge(text: Any) -> None:
         if isinstance(text, bytes | bytearray):
@@ -98,7 +98,7 @@ def _psycopg(asynchronous: bool) -> Any:
     import psycopg
     from psycopg.sql import Composable
 
-    judge_text = _judge("postgresql")
+    judge_text = _judge("postgresql", from_driver=False)
     base: Any = psycopg.AsyncConnection if asynchronous else psycopg.Connection
 
     def judge(cursor: Any, query: Any) -> None:
@@ -134,7 +134,7 @@ def _asyncpg() -> type:
     """A subclass of asyncpg's connection that judges."""
     import asyncpg
 
-    judge_text = _judge("postgresql")
+    judge_text = _judge("postgresql", from_driver=True)
 
     def judge(connection: Any, query: Any) -> None:
         judge_text(query)
@@ -185,7 +185,7 @@ def _asyncmy_class() -> Any:
 
 
 def _judging_mysql(base: Any) -> Any:
-    judge = _judge("mysql")
+    judge = _judge("mysql", from_driver=True)
 
     class ReadConnection(base):  # type: ignore[misc]  # one text for two drivers
         """For reads. While it connects it sends what it was configured to send."""
@@ -200,6 +200,9 @@ def _judging_mysql(base: Any) -> Any:
             if not self.open_to_settings:
                 raise refused("connect()", None)
             return super().connect(*args, **named)
+
+        def begin(self) -> Any:
+            raise refused("begin()", None)
 
         def query(self, sql: Any, *args: Any, **named: Any) -> Any:
             if not self.open_to_settings:

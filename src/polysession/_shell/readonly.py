@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from .. import dialects
 from ..errors import ReadOnlyUnit
+from . import sqlite
 from .watch import watch_of
 
 if TYPE_CHECKING:
@@ -103,20 +104,29 @@ def guard_reads(engine: Engine) -> None:
     dialect.do_executemany = judged(dialect.do_executemany)
     dialect.do_execute_no_params = judged(dialect.do_execute_no_params)
     dialect.do_commit = _rolling_back(dialect)
+    if dialect.name == "sqlite":
+        dialect.do_rollback = dialect.do_commit
     event.listen(engine, "connect", _prepare(dialect.name))
     if reports:
         event.listen(engine, "checkin", _close_if_changed)
 
 
 def _rolling_back(dialect: Any) -> Callable[[Any], None]:
+    """What ends a transaction of reads."""
     commit, rollback = dialect.do_commit, dialect.do_rollback
 
-    def end(connection: Any) -> None:
-        # what was read at SERIALIZABLE is known to be valid only after COMMIT, on PostgreSQL for reads too
-        # (PostgreSQL documentation, "Transaction Isolation")
-        (commit if dialect.name == "postgresql" and _is_serializable(connection) else rollback)(connection)
+    def on_sqlite(connection: Any) -> None:
+        # its connections are in the driver's autocommit, where SQLAlchemy would skip the rollback of our own BEGIN
+        raw: sqlite.Connection = connection.info["polysession_sqlite"]
+        if raw.is_open and raw.in_transaction:
+            connection.rollback()
 
-    return end
+    def on_postgresql(connection: Any) -> None:
+        # what was read at SERIALIZABLE is known to be valid only after COMMIT, also by who only reads
+        # (PostgreSQL documentation, "Transaction Isolation")
+        (commit if _is_serializable(connection) else rollback)(connection)
+
+    return {"sqlite": on_sqlite, "postgresql": on_postgresql}.get(dialect.name, rollback)
 
 
 def _is_serializable(connection: Any) -> bool:
@@ -167,8 +177,12 @@ def mode_of(driver: Any) -> Callable[[], bool] | None:
 
 
 def _close_if_changed(connection: Any, record: Any) -> None:
+    """Keep a connection that may write, or on which the driver began a transaction, from the next unit."""
+    if connection is None:
+        return
     mode = record.info.get(_MODE)
-    if connection is not None and mode is not None and not mode():
+    begun = getattr(record.driver_connection, "is_in_transaction", None)  # asyncpg's, which lets BEGIN pass
+    if (mode is not None and not mode()) or (begun is not None and begun()):
         record.invalidate()
 
 

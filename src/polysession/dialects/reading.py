@@ -43,8 +43,8 @@ class Reading(ABC):
     def refusal(self, text: str, *, from_driver: bool = False) -> str | None:
         """What a read unit must not send, as its error names it; None if the text may be sent. Never raises.
 
-        `from_driver`: the text came on the driver's connection, by which the driver's and SQLAlchemy's own BEGIN,
-        COMMIT and ROLLBACK come too.
+        `from_driver`: the text came on the driver's connection, by which some drivers and SQLAlchemy send their own
+        BEGIN, COMMIT and ROLLBACK.
         """
         found = _FIRST.match(text)
         start = found.start(1) if found else self._code(text, 0)
@@ -212,7 +212,6 @@ class _MySQL(Reading):
         r"(?:tx|transaction)_read_only|\b(?:write|global|persist|persist_only|password|autocommit)\b|/\*M?!",
         re.IGNORECASE,
     )
-    _control = re.compile(r"\s*(?:(?:BEGIN|COMMIT|ROLLBACK)(?:\s+WORK)?|START\s+TRANSACTION\b[^;/#]*)[\s;]*\Z", re.IGNORECASE)
     _runs = re.compile(r"/\*M?!")
     """A comment that the server may run as code, depending on its version."""
     _others = (r"`(?:[^`]|``)*+`", r"#[^\n]*", r"--(?=[\x00-\x20]|\Z)[^\n]*")
@@ -233,7 +232,8 @@ class _MySQL(Reading):
         if word == "ANALYZE":  # of a statement: it is run, and the server judges it; of a table: it lasts
             analyzed = self._next(text, at)
             return None if analyzed in ("FORMAT", "SELECT", "WITH", "VALUES") else f"ANALYZE {analyzed}".rstrip()
-        return None if from_driver and switch is None and self._control.match(text) else word
+        ends = from_driver and word in ("COMMIT", "ROLLBACK") and self._only_ends(text, at)
+        return None if ends else word
 
     def _set_for(self, text: str, at: int) -> str | None:
         """SET STATEMENT ... FOR a statement: whatever follows any FOR must read."""
@@ -265,7 +265,6 @@ class _MySQL(Reading):
 
 class _SQLite(Reading):
     words = frozenset(("SELECT", "WITH", "VALUES"))
-    _control = frozenset(("BEGIN", "COMMIT", "END", "ROLLBACK"))
     _pragma = re.compile(
         r"""(?:["\[`]?\w+["\]`]?\s*\.\s*)?["\[`]?(?P<name>\w+)["\]`]?\s*(?P<value>[=(].*)?[;\s]*\Z""", re.DOTALL
     )
@@ -281,9 +280,7 @@ class _SQLite(Reading):
                 return word
             argument = found["value"]
             return None if reads_pragma(found["name"], argument) else f"PRAGMA {found['name']}"
-        if self._returns(word, text, at) or (from_driver and word in self._control):
-            return None
-        return word
+        return None if self._returns(word, text, at) else word
 
     def _comment(self, text: str, at: int) -> int:
         if text.startswith("--", at):
