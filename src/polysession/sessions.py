@@ -169,7 +169,12 @@ class Sessions(Door):
         attempts = Attempts(self, options, name or called(work), caller())
 
         def perform(step: Any) -> Any:
-            return work(step.session) if type(step) is Body else self._perform(step)
+            if type(step) is not Body:
+                return self._perform(step)
+            value = work(step.session)
+            if attempts.deadline_at is not None:
+                attempts.refuse_late()
+            return value
 
         try:
             return cast("T", drive(attempt_steps(attempts, policy, deadline_at=attempts.deadline_at), perform))
@@ -438,9 +443,9 @@ class Unit(AbstractContextManager[S]):
     def _end(self, scope: Scope, error: BaseException | None) -> BaseException | None:
         """Leave the unit; the error that leaves it, which may be another one than that of its body."""
         door = self._door
-        leaving = error
+        leaving = error if error is not None else door._late(scope)
         try:
-            drive(leave_steps(scope, error), door._perform)
+            drive(leave_steps(scope, leaving), door._perform)
         except BaseException as failed:
             leaving = failed
         finally:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -204,11 +205,16 @@ class AsyncSessions(Door):
 
         timer = _Timer(attempts.deadline_at)
 
+        async def in_time(session: AsyncSession) -> T:
+            value = await work(session)
+            attempts.refuse_late()
+            return value
+
         def perform(step: Any) -> Any:
             kind = type(step)
             if kind is Body:
                 timer.start()
-                return work(step.session)
+                return work(step.session) if attempts.deadline_at is None else in_time(step.session)
             if kind is Flush:
                 timer.stop()  # what follows is the end of the unit, which is not cut short
             return self._perform(step)
@@ -468,10 +474,10 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
     async def _end(self, scope: Scope, error: BaseException | None) -> BaseException | None:
         """Leave the unit; the error that leaves it, which may be another one than that of its body."""
         door = self._door
-        leaving = error
+        leaving = error if error is not None else door._late(scope)
         timed_out = self._timer.take_back()
         try:
-            await drive_async(leave_steps(scope, error), door._perform)
+            await drive_async(leave_steps(scope, leaving), door._perform)
         except BaseException as failed:
             leaving = failed
         finally:
@@ -510,9 +516,12 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
 
 
 class _Timer:
-    """Cancels the task that started it at a moment of `time.monotonic()`; as `asyncio.timeout`, but can be stopped."""
+    """Cancels the task that started it at a moment of `time.monotonic()`; as `asyncio.timeout`, but can be stopped.
 
-    __slots__ = ("_at", "_cancelling", "_fired", "_handle", "_task")
+    While a unit with a later deadline is open inside, the timers around it rest: that unit was promised its time.
+    """
+
+    __slots__ = ("_at", "_cancelling", "_fired", "_handle", "_resting", "_task")
 
     def __init__(self, at: float | None) -> None:
         self._at = at
@@ -520,6 +529,7 @@ class _Timer:
         self._task: asyncio.Task[Any] | None = None
         self._fired = False
         self._cancelling = 0
+        self._resting: list[_Timer] = []
 
     def start(self) -> None:
         """Begin to watch; nothing without a deadline."""
@@ -528,13 +538,37 @@ class _Timer:
         self._task = asyncio.current_task()
         assert self._task is not None
         self._cancelling = self._task.cancelling()
-        left = max(0.0, self._at - time.monotonic())
-        self._handle = asyncio.get_running_loop().call_later(left, self._fire)
+        running = _TIMERS.setdefault(self._task, [])
+        self._resting = [timer for timer in running if timer._rest(self._at)]
+        running.append(self)
+        self._wind()
 
     def stop(self) -> None:
         """Cancel nothing from here on."""
-        if self._handle is not None:
-            self._handle.cancel()
+        if self._handle is None or self._task is None:
+            return
+        self._handle.cancel()
+        self._handle = None
+        running = _TIMERS.get(self._task, [])
+        if self in running:
+            running.remove(self)
+        for timer in self._resting:
+            if timer in running:
+                timer._wind()
+        self._resting = []
+
+    def _wind(self) -> None:
+        assert self._at is not None
+        left = max(0.0, self._at - time.monotonic())
+        self._handle = asyncio.get_running_loop().call_later(left, self._fire)
+
+    def _rest(self, until: float) -> bool:
+        """Stand still if it would fire before `until`; whether it did not before."""
+        assert self._at is not None
+        if self._at >= until or self._handle is None or self._handle.cancelled() or self._fired:
+            return False
+        self._handle.cancel()
+        return True
 
     def take_back(self) -> bool:
         """Stop; whether the task was cancelled by this timer and by nobody else, and then it is not any more."""
@@ -551,6 +585,8 @@ class _Timer:
 
 
 _NO_TIMER = _Timer(None)
+_TIMERS: weakref.WeakKeyDictionary[asyncio.Task[Any], list[_Timer]] = weakref.WeakKeyDictionary()
+"""The timers of each task that watch a deadline, or rest."""
 
 
 class _Loop:

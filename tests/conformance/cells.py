@@ -23,7 +23,7 @@ from tests.engines.targets import ASYNC_DRIVERS, SYNC_DRIVERS, FreshDatabase, Se
 from .doors import as_async, finish, together
 from .schema import Witness
 
-__all__ = ["PLACES", "POOLED", "Cell", "Databases", "Place", "Refused", "also_pooled", "line"]
+__all__ = ["PLACES", "POOLED", "THROUGH", "Cell", "Databases", "Place", "Refused", "also_pooled", "line"]
 
 Test = Callable[[], Awaitable[Any]]
 
@@ -61,6 +61,8 @@ PLACES = _places(("sqlite", "pg15", "pg18", "mariadb"))
 """Where every behaviour is shown."""
 POOLED = _places(("galera", "pgbouncer"))
 """Where the behaviours marked `also_pooled` are shown too: one server is several there, or shared by its clients."""
+THROUGH = tuple(place for place in POOLED if place.target == "pgbouncer")
+"""Where all other behaviours are shown too."""
 
 
 def also_pooled(test: Any) -> Any:
@@ -191,7 +193,8 @@ class Cell:
 
     def two(self) -> AsyncSessions:
         """A door over two databases, "orders" and "billing"."""
-        return self.door({"orders": self.url, "billing": self.other_url})
+        keys = _TABLE.get(self.engine, {})
+        return self.door({"orders": {"url": self.url, **keys}, "billing": {"url": self.other_url, **keys}})
 
     def bare_door(self, databases: Any = None) -> AsyncSessions:
         """A door that the cell does not look after."""

@@ -11,7 +11,7 @@ import pytest
 from polysession import AsyncSessions
 from tests.engines.targets import Servers, mark_of
 
-from .cells import PLACES, POOLED, Cell, Databases, Place
+from .cells import PLACES, POOLED, THROUGH, Cell, Databases, Place
 from .table import PROPERTY, Outcomes
 
 
@@ -22,9 +22,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A behaviour has a test for each place."""
+    """A behaviour has a test for each place; what is no behaviour of the page is not run through a pooler."""
     if "cell" in metafunc.fixturenames:
-        places = PLACES + (POOLED if hasattr(metafunc.function, "also_pooled") else ())
+        elsewhere = THROUGH if inspect.iscoroutinefunction(metafunc.function) else ()
+        places = PLACES + (POOLED if hasattr(metafunc.function, "also_pooled") else elsewhere)
         metafunc.parametrize("cell", [_param(place) for place in places], indirect=True)
 
 

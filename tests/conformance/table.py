@@ -18,7 +18,7 @@ import pytest
 
 from tests.engines.finders import PROJECT
 
-from .cells import PLACES, POOLED, Place
+from .cells import PLACES, POOLED, THROUGH, Place
 
 __all__ = ["PAGE", "PROPERTY", "Behaviour", "Outcomes", "behaviours"]
 
@@ -45,9 +45,8 @@ each test nothing is held, no connection is out, and once the door is closed the
 ✓: shown by the test. ✓ (1): the sentence cannot hold there as it stands; the note below the table says what holds in
 its place, and the test has shown that. "no": the test failed in the run that wrote this page; "-": it did not run.
 
-Versions of that run: PG 15 and 18 are PostgreSQL, MariaDB is 10.11, SQLite is the one that Python brings. Through
-pgbouncer (transaction mode) the connections were made without prepared statements, as its manual asks for; Galera is a
-cluster of three nodes of which one is used.
+PG 15 and PG 18 are PostgreSQL; MariaDB is 10.11; SQLite is the one that Python brings. pgbouncer is in transaction
+mode, and the configuration says so (`pooler = "transaction"`). Galera is a cluster of which the tests use one node.
 """
 
 SECTIONS = (
@@ -70,6 +69,7 @@ SECTIONS = (
 """The first lines of the modules, in the order of the page."""
 
 _POOLED = "Through a pooler, on a cluster"
+_THROUGH = "Through a pooler"
 
 
 class Behaviour(NamedTuple):
@@ -144,7 +144,7 @@ class Outcomes:
                         "outcome": self.word(behaviour, place),
                         "difference": self.differences.get((behaviour.name, str(place)), ""),
                     }
-                    for place in PLACES + (POOLED if behaviour.also_pooled else ())
+                    for place in PLACES + (POOLED if behaviour.also_pooled else THROUGH)
                 },
             }
             for behaviour in behaviours()
@@ -157,6 +157,7 @@ class Outcomes:
         parts = [_HEAD]
         parts += [self._table(name, [row for row in rows if row.section == name], PLACES) for name in sections]
         parts.append(self._table(_POOLED, [row for row in rows if row.also_pooled], POOLED))
+        parts.append(self._table(_THROUGH, [row for row in rows if not row.also_pooled], THROUGH))
         return "\n".join(parts)
 
     def _table(self, title: str, rows: Iterable[Behaviour], places: Sequence[Place]) -> str:

@@ -73,13 +73,16 @@ async def test_a_snapshot_over_a_given_engine(cell: Cell) -> None:
 @pytest.mark.parametrize("snapshot", [False, True], ids=["", "snapshot"])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 async def test_the_server_refuses_writes_there_too(cell: Cell, first: bool, snapshot: bool) -> None:
-    """In a read unit over a given engine the server refuses a text that writes, as first statement and later."""
+    """In a read unit over a given engine a text that writes is refused, as first statement and later."""
     door = cell.door(cell.given_engine())
-    with pytest.raises(DBAPIError):
-        async with door.read(snapshot=snapshot) as session:
-            if not first:
-                await session.execute(sa.text("select 1"))
-            await session.execute(sa.text("insert into item (id, name, value) values (1, 'one', 0)"))
+    hidden = "explain " if cell.is_mariadb else "with one as (select 1) "
+    insert = "insert into item (id, name, value) values (1, 'one', 0)"
+    for statement, refusal in ((insert, ReadOnlyUnit), (hidden + insert, DBAPIError)):
+        with pytest.raises(refusal):
+            async with door.read(snapshot=snapshot) as session:
+                if not first:
+                    await session.execute(sa.text("select 1"))
+                await session.execute(sa.text(statement))
     assert cell.witness.items() == []
     async with door.begin() as session:
         session.add(Item(id=2, name="two"))

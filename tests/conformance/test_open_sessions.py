@@ -109,6 +109,7 @@ async def test_dropped_without_close(door: AsyncSessions, cell: Cell, warm: bool
     assert {each.category for each in seen} <= {ResourceWarning, SAWarning}
     assert door.held() == ()
     assert door.counts().dropped == 1
+    assert door._connections_out() == 0
     async with door.begin() as session:
         session.add(Item(id=2, name="two"))
     assert door._connections_out() == 0

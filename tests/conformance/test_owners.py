@@ -148,6 +148,7 @@ async def test_cancelled_in_the_body(door: AsyncSessions, cell: Cell) -> None:
     if cell.is_async:
         started = asyncio.Event()
         task = asyncio.create_task(unit())
+        task.add_done_callback(lambda _: started.set())  # it may fail before
         await started.wait()
         await asyncio.sleep(0)
         task.cancel()

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from polysession import AsyncSessions, Sessions
-from polysession.errors import ConfigError, DeadlineExceeded, RequestRefused
+from polysession.errors import ConfigError, DeadlineExceeded, RequestRefused, UnitRolledBack
 from tests.engines.pgbouncer import PgBouncer
 from tests.engines.postgres import Postgres
 from tests.engines.process import wait_until
@@ -164,6 +164,51 @@ def test_the_level_of_a_read_unit(place: Place, fresh_database: Fresh) -> None:
 
 
 @pytest.mark.pgbouncer
+def test_an_error_ends_its_statement_only(place: Place, fresh_database: Fresh) -> None:
+    """A read unit goes on after an error that was swallowed, under its deadline; in a snapshot it cannot."""
+    wrong, limit = sa.text("select 1 / :zero").bindparams(zero=0), sa.text("show statement_timeout")
+
+    async def test(door: AsyncSessions) -> None:
+        async with door.read(deadline=30) as session:
+            assert await session.scalar(limit) != "0"
+            for _ in range(2):
+                with pytest.raises(DBAPIError, match="division by zero"):
+                    await session.execute(wrong)
+                assert await session.scalar(READ_ONLY) == "on"
+                assert await session.scalar(LEVEL) == "read committed"
+                assert await session.scalar(limit) != "0"
+        async with door.read() as session:
+            async with session.begin_nested() as savepoint:
+                with pytest.raises(DBAPIError, match="division by zero"):
+                    await session.execute(wrong)
+                await savepoint.rollback()
+            assert await session.scalar(READ_ONLY) == "on"
+        for options in ({"isolation": "REPEATABLE READ"}, {"snapshot": True}):
+            with pytest.raises((DBAPIError, UnitRolledBack), match=r"aborted|rolled back"):
+                async with door.read(**options) as session:
+                    with pytest.raises(DBAPIError, match="division by zero"):
+                        await session.execute(wrong)
+                    await session.execute(ONE)
+
+    place.over(fresh_database("pgbouncer").url(place.driver), test, pooler="transaction", pool={"size": 1})
+
+
+@pytest.mark.pgbouncer
+def test_a_deadline_outlives_a_savepoint(place: Place, fresh_database: Fresh) -> None:
+    """What a return to a savepoint undoes is said to the server again."""
+    limit = sa.text("show statement_timeout")
+
+    async def test(door: AsyncSessions) -> None:
+        async with door.begin(deadline=30) as session:
+            async with session.begin_nested() as savepoint:
+                assert await session.scalar(limit) != "0"
+                await savepoint.rollback()
+            assert await session.scalar(limit) != "0"
+
+    place.over(fresh_database("pgbouncer").url(place.driver), test, pooler="transaction")
+
+
+@pytest.mark.pgbouncer
 def test_units_without_a_transaction(place: Place, fresh_database: Fresh) -> None:
     """With psycopg each statement commits by itself; asyncpg would need several round trips for one, and is refused."""
 
@@ -289,7 +334,7 @@ def test_many_clients_of_few_sessions(place: Place, fresh_database: Fresh, priva
                         statement = sa.text("select value from item where id = :id")
                         assert await session.scalar(statement, {"id": number - 1}) == 0
                 case 2:
-                    async with door.read(deadline=30) as session:
+                    async with door.read(deadline=30, isolation="SERIALIZABLE") as session:
                         await look(session, read_only=True, limited=True)
                 case _:
                     await door.run(lambda session: add(session, number))

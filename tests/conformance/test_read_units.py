@@ -138,16 +138,21 @@ async def test_refuses_writes(door: AsyncSessions, cell: Cell, write: Any, snaps
 @also_pooled
 @pytest.mark.parametrize("snapshot", [False, True], ids=["", "snapshot"])
 async def test_the_server_refuses_writes(door: AsyncSessions, cell: Cell, snapshot: bool) -> None:
-    """The server refuses INSERT and CREATE TABLE in a text, which the unit cannot see; nothing is changed."""
+    """A text that writes is refused: by the unit if its first word tells, by the server if a read hides it."""
+    hidden = {
+        True: "explain insert into item (id, name, value) values (2, 'two', 0)",
+        False: "with two as (select 2 as id) insert into item (id, name, value) select id, 'two', 0 from two",
+    }
     async with door.read(snapshot=snapshot) as session:
         assert await session.scalar(VALUE) == 10
-    for statement in (
-        "insert into item (id, name, value) values (2, 'two', 0)",
-        "create table made (id integer)",
-        "drop table part",
+    for statement, refusal in (
+        ("insert into item (id, name, value) values (2, 'two', 0)", ReadOnlyUnit),
+        ("create table made (id integer)", ReadOnlyUnit),
+        ("drop table part", ReadOnlyUnit),
+        (hidden[cell.is_mariadb], DBAPIError),
     ):
         for read_before in (False, True):
-            with pytest.raises(DBAPIError):
+            with pytest.raises(refusal):
                 async with door.read(snapshot=snapshot) as session:
                     if read_before:
                         await session.scalar(VALUE)
@@ -155,6 +160,30 @@ async def test_the_server_refuses_writes(door: AsyncSessions, cell: Cell, snapsh
     assert cell.witness.items() == [1]
     assert "made" not in cell.witness.tables()
     assert "part" in cell.witness.tables()
+
+
+@pytest.mark.parametrize("snapshot", [False, True], ids=["", "snapshot"])
+async def test_read_only_cannot_be_switched_off(door: AsyncSessions, cell: Cell, snapshot: bool) -> None:
+    """A text that would let the rest of a read unit write is refused before it is sent: ReadOnlyUnit."""
+    for statement in SWITCHES[cell.engine]:
+        with pytest.raises(ReadOnlyUnit):
+            async with door.read(snapshot=snapshot) as session:
+                await session.execute(sa.text(statement))
+    async with door.read(snapshot=snapshot) as session:
+        for statement in SWITCHES[cell.engine]:
+            with pytest.raises(ReadOnlyUnit):
+                await session.execute(sa.text(statement))
+        with pytest.raises(DBAPIError):
+            await session.execute(sa.text("insert into item (id, name, value) values (2, 'two', 0)"))
+    assert cell.witness.items() == [1]
+
+
+SWITCHES = {
+    "sqlite": ("pragma query_only = off", "pragma query_only(0)", "attach ':memory:' as more", "commit"),
+    "pg": ("set transaction read write", "set default_transaction_read_only = off", "reset all", "commit"),
+    "mariadb": ("set session transaction read write", "set tx_read_only = 0", "start transaction", "commit"),
+}
+"""What would switch off the refusal, or end the transaction that has it."""
 
 
 async def test_a_read_unit_leaves_nothing_behind(door: AsyncSessions, cell: Cell) -> None:

@@ -63,6 +63,7 @@ async def test_the_session_ends_with_its_unit(door: AsyncSessions) -> None:
             assert ("rolled back" if fails else "committed") in str(caught.value)
 
 
+@also_pooled
 async def test_held_shows_the_unit(door: AsyncSessions) -> None:
     """While a unit is open, held() has its name, database, owner and the line that opened it."""
     opened = line() + 1

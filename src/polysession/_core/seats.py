@@ -100,14 +100,14 @@ class Seats(Generic[R]):
 
     def ask(self, ticket: Ticket[R]) -> Use[R] | Grow[R] | Wait[R]:
         """What a caller who wants a connection of the ticket's kind does."""
+        # nobody who waits could use what is free now, or would have been served: taking it passes nobody by
         idle = self.idle.get(ticket.kind)
         if idle:
-            # idle and waiting exclude each other within a kind, so taking from the stack passes nobody by
             connection = ticket.connection = idle[-1]
             self.taken[id(connection)] = ticket
             idle.pop()
             return Use(connection)
-        if not self._somebody_before(ticket.kind) and self._seat(ticket):
+        if self._seat(ticket):
             return Grow(ticket.victim)
         self.waiters.append(ticket)
         return Wait(ticket)
@@ -210,7 +210,3 @@ class Seats(Generic[R]):
     def _has_room(self, kind: str) -> bool:
         limit = self.limits.get(kind)
         return limit is None or self.out(kind) + len(self.idle.get(kind, ())) < limit
-
-    def _somebody_before(self, kind: str) -> bool:
-        """A waiter of this kind, or one who could use the seat, came earlier."""
-        return any(ticket.kind == kind or self._has_room(ticket.kind) for ticket in self.waiters)

@@ -37,8 +37,10 @@ Holding: TypeAlias = Any
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Make the session of a new unit. Answer: the `Holding`, which the performer also puts into `scope.holding` as soon as
-    it is made, so that an interrupt between the two loses nothing. Touches no server."""
+    """Make the session of a new unit. Answer: the `Holding`. Touches no server.
+
+    The performer puts it into `scope.holding` as soon as it is made: an interrupt before the answer then loses nothing.
+    """
 
     scope: Any
     transaction: bool

@@ -221,6 +221,7 @@ class Door:
     def _open(self, scope: Scope, transaction: bool) -> Holding:
         """Make the session of a unit."""
         options = scope.options
+        timed = _bounding(scope)
         engines: dict[str, Engine] = {}
         endpoints = []
         made: list[AnyEngine] = []
@@ -247,14 +248,16 @@ class Door:
             self._relay.tell,
             time.monotonic(),
             at_begin=self._at_begin(options, transaction, next(iter(engines.values()))),
-            deadline=options.deadline,
-            deadline_at=scope.deadline_at,
+            deadline=timed.options.deadline,
+            deadline_at=timed.deadline_at,
             awaits=self.asynchronous,
             in_transaction=transaction and (options.access is Access.WRITE or options.snapshot),
         )
         self._holdings[holding.id] = holding
         keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
         holding.scope = scope
+        if timed is not scope:
+            holding.seen.timed = timed
         holding.session = self._make_session(holding, made[0] if len(made) == 1 else None, keywords)
         return holding
 
@@ -316,17 +319,29 @@ class Door:
 
     def _entered(self, scope: Scope) -> Any:
         self._current.set(scope)
-        assert scope.holding is not None
-        return scope.holding.session
+        holding: Any = scope.holding
+        if scope.deadline_at is not None and not scope.whole:
+            # a run inside of a run has the deadline of all attempts: that of its own options is longer
+            holding.seen.tighten(scope, scope.options.deadline, scope.deadline_at)
+        return holding.session
 
     def _left(self, scope: Scope) -> None:
         """Forget the scope and note the end of what it held."""
         if self._current.get() is scope:
             self._current.set(scope.outer)
         holding: Holding | None = scope.holding
+        if holding is not None and scope.deadline_at is not None:
+            holding.seen.loosen(scope)
         if holding is not None and scope.decides and scope.savepoint is None:
             holding.end(scope.outcome or Outcome.DROPPED)
             self._holdings.pop(holding.id, None)
+
+    def _late(self, scope: Scope) -> DeadlineExceeded | None:
+        """The report for a part of a unit whose own deadline has passed; a whole unit is told at its COMMIT."""
+        holding: Holding | None = scope.holding
+        if scope.deadline_at is None or holding is None or scope.whole or time.monotonic() < scope.deadline_at:
+            return None
+        return holding.seen.exceeded("at its end")
 
     def _overrun(
         self, scope: Scope, error: BaseException | None, *, timed_out: bool = False
@@ -598,9 +613,32 @@ class Attempts:
                 mark_outcome(found or error, self.outcome)
         return found
 
+    def refuse_late(self) -> None:
+        """Raise `DeadlineExceeded` if what runs now is a part of another unit and has overrun its own deadline."""
+        scope = self._door._current.get()
+        late = self._door._late(scope) if scope is not None else None
+        if late is not None:
+            raise late
+
     def failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
         """Tell the observers."""
         self._door._failed(scope, attempt, failure, wait)
+
+
+def _bounding(scope: Scope) -> Scope:
+    """Whose deadline bounds a new unit: its own if it asks for one, else that of the unit around it, if that has one.
+
+    What is done inside of a unit is done in its time; a longer deadline of its own is kept all the same.
+    """
+    found: Scope | None = scope
+    while found is not None:
+        if found.deadline_at is not None and found.state in _GOES_ON and found.owner == scope.owner:
+            return found
+        found = found.outer
+    return scope
+
+
+_GOES_ON = (State.NEW, State.OPEN)
 
 
 def find_open_of_others(innermost: Scope | None, names: tuple[str, ...]) -> Scope | None:

@@ -13,18 +13,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from ..config.problems import join
 from ..errors import ConfigError, RequestRefused
 from ..options import Access, UnitOptions
 from ..topology import Endpoint, Pooler
 
-__all__ = ["READ_LEVEL", "arguments", "check_plain", "prepare", "reads_in_transaction", "refused_at_connect"]
+__all__ = [
+    "READ_LEVEL",
+    "arguments",
+    "begin_anew",
+    "check_plain",
+    "prepare",
+    "reads_in_transaction",
+    "refused_at_connect",
+]
 
 READ_LEVEL = "READ COMMITTED"
 """Of a read unit that asks for no level: each of its statements sees what is committed when it runs. It is said each
@@ -105,6 +114,21 @@ def _no_autocommit(kind: str) -> RequestRefused:
 def reads_in_transaction(engine: Engine) -> bool:
     """It was made for read units that run in a transaction each."""
     return _READS in engine.get_execution_options()
+
+
+def begin_anew(connection: Connection) -> bool:
+    """After an error of the server, end the transaction of a read unit, so that the unit may go on in another one.
+
+    Without a pooler an error ends its statement only, and the next one sees what is committed when it runs. The same
+    holds here as long as the unit asked for no level at which it has one snapshot, and set no savepoint.
+    """
+    if not reads_in_transaction(connection.engine) or connection.in_nested_transaction():
+        return False
+    if connection.get_execution_options().get("isolation_level", READ_LEVEL) != READ_LEVEL:
+        return False
+    with suppress(Exception):  # the error of the statement goes first; the next one meets a lost link again
+        connection.dialect.do_rollback(connection.connection)
+    return True
 
 
 def check_plain(endpoint: Endpoint, driver: str, options: UnitOptions, name: str) -> None:

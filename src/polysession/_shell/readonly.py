@@ -87,10 +87,7 @@ def guard_reads(engine: Engine) -> None:
             context = named.get("context") or rest[-1]
             connection: Connection = context.root_connection
             if what is None:
-                try:
-                    mode = connection.info.get(_MODE)
-                except NotImplementedError:
-                    mode = None  # SQLAlchemy's first look at the server, on a connection that is no pool's yet
+                mode = _known(connection).get(_MODE)
                 if mode is None or mode():
                     send(cursor, statement, *rest, **named)
                     return
@@ -117,8 +114,8 @@ def _rolling_back(dialect: Any) -> Callable[[Any], None]:
 
     def on_sqlite(connection: Any) -> None:
         # its connections are in the driver's autocommit, where SQLAlchemy would skip the rollback of our own BEGIN
-        raw: sqlite.Connection = connection.info["polysession_sqlite"]
-        if raw.is_open and raw.in_transaction:
+        raw: sqlite.Connection | None = _known(connection).get("polysession_sqlite")
+        if raw is not None and raw.is_open and raw.in_transaction:
             connection.rollback()
 
     def on_postgresql(connection: Any) -> None:
@@ -132,6 +129,14 @@ def _rolling_back(dialect: Any) -> Callable[[Any], None]:
 def _is_serializable(connection: Any) -> bool:
     levels = [getattr(place, "isolation_level", None) for place in (connection.driver_connection, connection)]
     return any("serializable" in str(getattr(level, "name", level)).lower() for level in levels)
+
+
+def _known(connection: Any) -> Any:
+    """What is known of a connection; nothing of the one by which SQLAlchemy looks at a server before all others."""
+    try:
+        return connection.info
+    except NotImplementedError:
+        return {}
 
 
 def _prepare(backend: str) -> Callable[[Any, Any], None]:

@@ -7,6 +7,7 @@ our making: unlike connection events, which switch SQLAlchemy to its slower path
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 from .. import dialects
 from ..dialects.base import StatementTimeout
 from ..errors import DeadlineExceeded, UnitRolledBack
-from .pooled import reads_in_transaction
+from . import pooled
 from .signs import said_by_server, takes_transaction
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Watch:
     __slots__ = (
         "aborted",
         "allowed",
+        "bounds",
         "deadline_at",
         "holding",
         "in_database",
@@ -44,6 +46,7 @@ class Watch:
         "limit",
         "lost",
         "statements",
+        "timed",
         "waited",
     )
 
@@ -56,6 +59,10 @@ class Watch:
         self.deadline_at = deadline_at
         """In seconds of `time.monotonic()`."""
         self.allowed = deadline
+        self.timed: Any = holding
+        """Whose deadline it is: has its name and the place where it was opened."""
+        self.bounds: list[tuple[Any, float | None, float | None]] = []
+        """The deadlines around the one in force, while a part of the unit has one of its own."""
         self.statements = 0
         self.in_database = 0.0
         """Seconds in which the database worked or its answer was under way."""
@@ -78,15 +85,32 @@ class Watch:
             if self.limit is None or left < self.limit * 0.9 - _SLACK:
                 self.limit = left
                 self._limit_statements(connection, left)
+        elif self.limit is not None:
+            self.limit = None
+            self._lift_limit(connection)
+
+    def tighten(self, timed: Any, allowed: float, deadline_at: float) -> None:
+        """Until `loosen`, the deadline is that of `timed`, a part of the unit; it must not be a later one."""
+        self.bounds.append((self.timed, self.allowed, self.deadline_at))
+        self.timed, self.allowed, self.deadline_at = timed, allowed, deadline_at
+
+    def loosen(self, timed: Any) -> None:
+        """Undo `tighten`; nothing if the deadline in force is another one's."""
+        if self.timed is timed and self.bounds:
+            self.timed, self.allowed, self.deadline_at = self.bounds.pop()
+            if self.limit is not None:
+                self.limit = math.inf  # the server still has the tighter one
 
     def failed(self, error: BaseException, connection: Connection) -> None:
         """Note an error that took the transaction with it: what is sent next would run in another one."""
         backend = connection.dialect.name
-        if self._in_transaction(connection):
+        if self.in_transaction:
             if takes_transaction(error, backend):
                 self.lost = error
             elif dialects.of(backend).capabilities.errors_abort and said_by_server(error):
                 self.aborted = error
+        elif said_by_server(error) and pooled.begin_anew(connection):
+            self.limit = None
 
     def refuse_commit(self) -> None:
         """Raise what makes a COMMIT pointless: the transaction is gone, or the deadline has passed."""
@@ -112,20 +136,20 @@ class Watch:
 
     def exceeded(self, where: str) -> DeadlineExceeded:
         """The report: how long it took and where the time went."""
-        holding = self.holding
+        timed = self.timed
         assert self.deadline_at is not None
         assert self.allowed is not None
         total = time.monotonic() - (self.deadline_at - self.allowed)
         allowed = self.allowed
         elsewhere = max(0.0, total - self.in_database - self.waited)
         return DeadlineExceeded(
-            f"unit {holding.name!r} took longer than its {allowed:g} s: {total:.2f} s when it was noticed, {where}",
+            f"unit {timed.name!r} took longer than its {allowed:g} s: {total:.2f} s when it was noticed, {where}",
             why=(
                 f"{self.waited:.2f} s waiting for a connection, {self.in_database:.2f} s in {self.statements} "
-                f"statements, {elsewhere:.2f} s elsewhere; it was opened at {holding.origin}"
+                f"statements, {elsewhere:.2f} s elsewhere; it was opened at {timed.origin}"
             ),
             do=("do less in one unit", "do what is not the database's outside of the unit", "raise its deadline"),
-            unit=holding.name,
+            unit=timed.name,
             deadline=allowed,
             total=total,
             waited=self.waited,
@@ -138,10 +162,6 @@ class Watch:
         """The deadline has passed."""
         return self.deadline_at is not None and time.monotonic() >= self.deadline_at
 
-    def _in_transaction(self, connection: Connection) -> bool:
-        """What is sent on this connection runs in a transaction, which it may need although the unit does not."""
-        return self.in_transaction or reads_in_transaction(connection.engine)
-
     def _limit_statements(self, connection: Connection, seconds: float) -> None:
         # a mysql:// URL may lead to MariaDB, whose setting has another name
         is_mariadb = getattr(connection.dialect, "is_mariadb", False)
@@ -152,11 +172,27 @@ class Watch:
                 raw.stop_at(self.deadline_at)
                 connection.info[_UNDO] = raw.never_stop
             return
-        setting = dialect.statement_timeout(seconds, in_transaction=self._in_transaction(connection))
+        in_transaction = self.in_transaction or pooled.reads_in_transaction(connection.engine)
+        setting = dialect.statement_timeout(seconds, in_transaction=in_transaction)
         if setting is not None:
             _say(connection, setting.apply)
             if setting.undo:
                 connection.info[_UNDO] = setting.undo
+
+
+    def _lift_limit(self, connection: Connection) -> None:
+        undo = connection.info.pop(_UNDO, None)
+        if undo is None and connection.dialect.name == "postgresql":
+            # what was said with SET LOCAL ends with the transaction, but its limit was that of a part of it
+            undo = "SET LOCAL statement_timeout TO DEFAULT"
+        _undo(connection, undo)
+
+
+def _undo(connection: Connection, undo: Any) -> None:
+    if isinstance(undo, str):
+        _say(connection, undo)
+    elif undo is not None:
+        undo()
 
 
 def _say(connection: Connection, statement: str) -> None:
@@ -170,11 +206,7 @@ def _say(connection: Connection, statement: str) -> None:
 def attach(connection: Connection, watch: Watch) -> None:
     """Let `watch` see the statements of this connection until it is given back."""
     setattr(connection, _MARK, watch)
-    undo = connection.info.pop(_UNDO, None)
-    if isinstance(undo, str):
-        _say(connection, undo)
-    elif undo is not None:
-        undo()
+    _undo(connection, connection.info.pop(_UNDO, None))
 
 
 def watch_of(connection: Connection) -> Watch | None:
@@ -216,6 +248,7 @@ def watch_statements(engine: Engine) -> None:
             watch: Watch | None = getattr(connection, _MARK, None)
             if watch is not None:
                 watch.aborted = None
+                watch.limit = None  # what was set behind the savepoint is undone with it
 
         return return_watched
 

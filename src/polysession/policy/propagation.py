@@ -60,12 +60,13 @@ def decide(
     """
     mode = asked.propagation
     if around is None:
-        return _outermost(mode)
+        found = _outermost(mode)
+        return _unable(asked) or found if found is _PLAIN else found
     match mode:
         case Propagation.REQUIRES_NEW:
             return _NEW
         case Propagation.NOT_SUPPORTED:
-            return _PLAIN
+            return _unable(asked) or _PLAIN
         case Propagation.NEVER:
             return Refuse(
                 "propagation='never', but a unit of work is open here",
@@ -94,6 +95,18 @@ def _outermost(mode: Propagation) -> Decision:
             )
         case _:
             assert_never(mode)
+
+
+def _unable(asked: UnitOptions) -> Refuse | None:
+    """The first attribute that only a transaction can give."""
+    attribute = "isolation" if asked.isolation is not None else "snapshot" if asked.snapshot else None
+    if attribute is None:
+        return None
+    return Refuse(
+        f"{attribute} was asked for, but with propagation={asked.propagation.value!r} the unit has no transaction here",
+        "each of its statements stands alone, so there is nothing in which it could hold",
+        (f"leave out {attribute}", "open a unit of its own with propagation='requires_new'"),
+    )
 
 
 def _mismatch(

@@ -119,17 +119,17 @@ def connect(driver: str, url: str, port: int | None = None, *, autocommit: bool 
     one failure is two connections.
     """
     parts = urlsplit(url)
-    place = {"host": "127.0.0.1", "port": port or parts.port, "user": "app"}
+    place: dict[str, Any] = {"host": "127.0.0.1", "port": port or parts.port, "user": "app"}
+    password = {"password": parts.password} if parts.password else {}
     name = parts.path.lstrip("/")
     if driver == "psycopg":
         import psycopg
 
-        words: dict[str, Any] = {**place, "dbname": name, "sslmode": "disable"}
-        return Driver(psycopg.connect(**words, autocommit=autocommit))
+        return Driver(psycopg.connect(**place, dbname=name, sslmode="disable", autocommit=autocommit))
     if driver == "pymysql":
         import pymysql
 
-        return Driver(pymysql.connect(**place, password="app", database=name, autocommit=autocommit))
+        return Driver(pymysql.connect(**place, **password, database=name, autocommit=autocommit))
     if driver == "asyncpg":
         return AsyncpgDriver({**place, "database": name, "ssl": False})
-    return AsyncDriver({**place, "password": "app", "db": name, "autocommit": autocommit})
+    return AsyncDriver({**place, **password, "db": name, "autocommit": autocommit})

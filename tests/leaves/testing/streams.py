@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from polysession.testing.proxy import Direction
 from polysession.testing.proxy.wire import Seen, Wire
@@ -11,7 +11,7 @@ from polysession.testing.proxy.wire import Seen, Wire
 __all__ = ["CLIENT", "SERVER", "Talk", "auth_ok", "feed", "greeting", "log_in", "ok", "packet", "pg", "pg_start", "rfq"]
 
 SERVER, CLIENT = Direction.TO_SERVER, Direction.TO_CLIENT
-Talk = Iterable[tuple[Direction, bytes]]
+Talk = Sequence[tuple[Direction, bytes]]
 
 
 def feed(wire: Wire, talk: Talk, step: int = 1 << 30) -> list[tuple[Direction, Seen]]:

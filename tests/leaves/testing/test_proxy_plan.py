@@ -23,6 +23,7 @@ from polysession.testing.proxy import (
     request,
     stream,
 )
+from polysession.testing.proxy.faults import Span
 from polysession.testing.proxy.plan import Course, Planned
 
 SERVER, CLIENT = Direction.TO_SERVER, Direction.TO_CLIENT
@@ -102,7 +103,7 @@ def test_requests_in_one_flight() -> None:
 
 
 def test_a_request_that_comes_in_parts_matches_once() -> None:
-    """What was answered before the rest of its request came is not counted again; its place strikes as soon as it can."""
+    """A request that comes in parts is counted once; what should have struck in an earlier part strikes at once."""
     on = course(request("INSERT", nth=2), request("COMMIT", passed=3), request("COMMIT", passed=43))
     assert offsets(on, SERVER, COMMIT[:2]) == []
     assert offsets(on, SERVER, COMMIT[2:]) == [0, 13]
@@ -172,7 +173,7 @@ def test_probability_does_not_depend_on_the_order() -> None:
         (lambda: Delay(0), "takes time"),
         (lambda: request(passed=-1), "from 0 or 'all'"),
         (lambda: request(nth=0), "number 1"),
-        (lambda: stream(SERVER, passed="all"), "no end"),
+        (lambda: Place(Span.STREAM, SERVER, "all"), "no end"),
         (lambda: Fault(Cut(), request(), times=0), "at least once"),
         (lambda: Fault(Cut(), request(), probability=0.0), "above 0"),
     ],

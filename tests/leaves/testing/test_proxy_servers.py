@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from tests.engines.process import wait_until
+from tests.engines.targets import FreshDatabase, mark_of
 
 from polysession.testing.proxy import (
     Cut,
@@ -30,8 +32,6 @@ from polysession.testing.proxy import (
     request,
     stream,
 )
-from tests.engines.process import wait_until
-from tests.engines.targets import FreshDatabase, mark_of
 
 from .drivers import DRIVERS, Driver, connect
 
@@ -110,7 +110,7 @@ PLACES = [
 @pytest.mark.parametrize("ending", list(Ending))
 @pytest.mark.parametrize(("place", "verdict", "rows"), PLACES, ids=str)
 def test_cut_at_commit(bench: Bench, place: Place, verdict: str, rows: int, ending: Ending) -> None:
-    """A COMMIT that did not reach the server whole did nothing; one that did is committed, whatever the client hears."""
+    """A COMMIT that reached the server whole is committed, whatever the client hears; any other did nothing."""
     client = bench.client()
     bench.proxy.plan(Fault(Cut(ending), place))
     client.run("insert into t values (1)")
@@ -212,7 +212,7 @@ def test_refuse(bench: Bench) -> None:
 @pytest.mark.parametrize("direction", list(Direction))
 def test_cut_in_mid_handshake(bench: Bench, direction: Direction) -> None:
     """A log-in that is cut at a byte fails, and the next one works."""
-    places = [stream(direction, passed=passed, nth=nth) for nth, passed in enumerate((0, 1, 5, 20, 40), 1)]
+    places = [stream(direction, passed=passed, nth=nth) for nth, passed in enumerate((0, 1, 5, 20, 30), 1)]
     bench.proxy.plan(*(Fault(Cut(), place) for place in places))
     for _ in places:
         with pytest.raises(Exception, match=r"."):
@@ -258,7 +258,7 @@ def test_round_trips(bench: Bench) -> None:
 
 @pytest.mark.parametrize("ending", list(Ending))
 def test_every_byte_of_the_exchange(bench: Bench, ending: Ending) -> None:
-    """COMMIT cut at every byte: committed just if all of it reached the server, told so just if all of the answer came."""
+    """COMMIT is done just if all of its bytes reached the server, and told as done just if all of the answer came."""
     client = bench.client()
     client.run("insert into t values (0)")
     client.commit()
@@ -363,7 +363,8 @@ def test_copy_and_notices(fresh_database: Callable[[str], FreshDatabase]) -> Non
     import psycopg
 
     with ExitStack() as stack:
-        bench = Bench(fresh_database("pg18"), "psycopg", stack)
+        database = fresh_database("pg18")
+        bench = Bench(database, "psycopg", stack)
         connection = bench.client(autocommit=True).connection
         for parameters in (None, (0,)):
             bench.witness.run("truncate t")
@@ -378,7 +379,7 @@ def test_copy_and_notices(fresh_database: Callable[[str], FreshDatabase]) -> Non
         bench.witness.run("notify x, 'hello'")
         assert [notice.payload for notice in connection.notifies(timeout=5, stop_after=1)] == ["hello"]
         with in_thread(lambda: connection.execute("select pg_sleep(60)")) as sleeping:
-            bench.proxy.wait_for(lambda event: isinstance(event, Message) and "pg_sleep" in event.text, 5)
+            wait_until(lambda: [b for b in database.census() if b.state == "active" and "pg_sleep" in b.query])
             connection.cancel_safe()
             with pytest.raises(psycopg.errors.QueryCanceled):
                 sleeping.result(10)
@@ -386,9 +387,10 @@ def test_copy_and_notices(fresh_database: Callable[[str], FreshDatabase]) -> Non
         assert kinds["NotificationResponse"] == 1
         assert bench.proxy.counts.to_server["CancelRequest"] == 1
         assert connection.execute("select 1").fetchone() == (1,)
-        asked = bench.proxy.events[-1]
-        assert isinstance(asked, Message)
-        assert asked.exchange is not None
+        answers = [
+            event for event in bench.proxy.events if isinstance(event, Message) and event.kind == "ReadyForQuery"
+        ]
+        assert None not in [event.exchange for event in answers]
 
 
 @pytest.mark.pg
@@ -416,7 +418,7 @@ def test_a_fault_in_the_log_in(fresh_database: Callable[[str], FreshDatabase]) -
         bench.client().run("select 1")
 
 
-class in_thread:  # noqa: N801  # reads as a statement
+class in_thread:
     """Run something that hangs in a thread that has ended when the block has."""
 
     def __init__(self, work: Callable[[], Any]) -> None:

@@ -173,25 +173,29 @@ class Loop:
 
     def _accept(self) -> None:
         while self._listener is not None:
-            try:
-                client, _ = self._listener.accept()
-            except (BlockingIOError, ConnectionError):
-                return
-            if self.resets_on_accept:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                client.close()
-                continue
-            server = socket.socket(socket.AF_INET6 if ":" in self._upstream[0] else socket.AF_INET)
-            for sock in (client, server):
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server.connect_ex(self._upstream)
-            number = next(self._numbers)
-            self.log.add(Opened(self.log.draw(), time.monotonic(), number), connections=1)
-            link = self.links[number] = Link(
-                self, number, client, server, Intake(number, self._wire(), Course(self.plan, number), self.log)
-            )
+            with _forks:
+                try:
+                    client, _ = self._listener.accept()
+                except (BlockingIOError, ConnectionError):
+                    return
+                if self.resets_on_accept:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                    client.close()
+                    continue
+                link = self._link(client)
             self._guarded(link, link.begin)
+
+    def _link(self, client: socket.socket) -> Link:
+        server = socket.socket(socket.AF_INET6 if ":" in self._upstream[0] else socket.AF_INET)
+        for sock in (client, server):
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.connect_ex(self._upstream)
+        number = next(self._numbers)
+        self.log.add(Opened(self.log.draw(), time.monotonic(), number), connections=1)
+        intake = Intake(number, self._wire(), Course(self.plan, number), self.log)
+        link = self.links[number] = Link(self, number, client, server, intake)
+        return link
 
     def _guarded(self, link: Link, act: Callable[..., object], *args: object) -> None:
         try:
@@ -245,12 +249,14 @@ class Loop:
         self._selector.close()
 
 
+_forks = threading.RLock()  # no fork between the making of a socket and its registration: the child would keep it
 _loops: weakref.WeakSet[Loop] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    _forks.release()
     for loop in list(_loops):
         loop.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_forks.acquire, after_in_parent=_forks.release, after_in_child=_after_fork)
