@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage lint format prove matrix bench engines venv lock clean
+.PHONY: help demo test quick coverage lint format conformance prove matrix bench engines venv lock clean
 
 ifndef PYTHON
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -50,6 +50,9 @@ lint: venv ## style, types, completeness of the public types, direction of impor
 format: venv ## put the code into the house's form
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
+
+conformance: venv engines ## run the conformance suite and write docs/conformance.md from its outcome
+	POLYSESSION_WRITE_TABLE=1 $(RUN) pytest tests/conformance $(ARGS)
 
 prove: venv engines ## the long experiments, each with the control that must fail
 	$(RUN) proofs $(ARGS)

@@ -100,12 +100,15 @@ class PolysessionError(Exception):
         return _rebuild, (type(self), self.what, self.why, self.do, self.facts), self._state()
 
     def _state(self) -> dict[str, Any] | None:
-        notes = getattr(self, "__notes__", None)
-        return {"__notes__": list(notes)} if notes else None
+        """What was added to the error on its way: notes, and the outcome of the unit that it left."""
+        return {name: value for name, value in self.__dict__.items() if name in _KEPT} or None
 
     @classmethod
     def _make(cls, what: str, why: str, do: tuple[str, ...], facts: dict[str, Any]) -> Self:
         return cls(what, why=why, do=do, **facts)
+
+
+_KEPT = ("__notes__", "unit_outcome")
 
 
 def _rebuild(

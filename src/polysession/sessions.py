@@ -135,7 +135,8 @@ class Sessions(Door):
 
         It holds no transaction between statements, so each statement sees what is committed when it runs; `snapshot`
         makes all of them see one moment. Writes are refused: by the unit (`ReadOnlyUnit`) and by the server. With
-        `role="replica"` it is served by a replica, which may lag.
+        `role="replica"` it is served by a replica, which may lag. Behind a pooler in transaction mode it runs in one
+        READ ONLY transaction, in which each statement still sees what is committed when it runs.
         """
         extra = extra_options(propagation, isolation, deadline)
         if snapshot:

@@ -347,7 +347,7 @@ def test_many_clients_of_few_sessions(place: Place, fresh_database: Fresh, priva
         assert await together(works, asynchronous=place.door == "async") == [None] * WORKERS
         assert door.counts().committed == WORKERS * UNITS
 
-    place.over(pooler.url(behind.name, place.driver), test, pooler="transaction", pool={"size": WORKERS})
+    place.over(pooler.url(behind.name, place.driver), test, pooler="transaction", pool={"size": 2 * WORKERS})
     assert shared.ask("select count(*) from item", database=behind.name) == [(WORKERS * UNITS // 2,)]
     pooler.cut(behind.name)
     assert 1 <= len(seen) <= SESSIONS

@@ -20,8 +20,8 @@ ONE_WRITER = (
     "its own caller, and ends in CheckoutTimeout"
 )
 SEVERAL_TRIPS = (
-    "asyncpg speaks to the server several times for a statement, each time perhaps to another connection of the pooler: "
-    "a unit without a transaction is refused"
+    "asyncpg speaks to the server several times for a statement, each time perhaps by another connection of the "
+    "pooler, so a unit without a transaction is refused"
 )
 
 

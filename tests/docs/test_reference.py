@@ -38,7 +38,8 @@ def test_keys_are_accepted(row: list[str]) -> None:
     """Every key of the reference is accepted with the value that its row shows."""
     key, value = bare(row[0]), bare(row[2])
     path = key.replace("NAME", "orders").replace("ARGUMENT", "application_name").split(".")
-    given: dict[str, Any] = {"databases": {"orders": {"url": "sqlite:///orders.db"}}}
+    url = "postgresql://db1/orders" if key.endswith(".pooler") else "sqlite:///orders.db"
+    given: dict[str, Any] = {"databases": {"orders": {"url": url}}}
     if key == "databases.NAME":
         given["databases"] = {}
     table = given

@@ -253,9 +253,11 @@ class Door:
             awaits=self.asynchronous,
             in_transaction=transaction and (options.access is Access.WRITE or options.snapshot),
         )
-        self._holdings[holding.id] = holding
-        keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
+        scope.holding = holding  # from here on an interrupt is cleaned up like the end of an open unit
         holding.scope = scope
+        self._holdings[holding.id] = holding
+        holding.announce()
+        keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
         if timed is not scope:
             holding.seen.timed = timed
         holding.session = self._make_session(holding, made[0] if len(made) == 1 else None, keywords)
@@ -404,6 +406,7 @@ class Door:
         holding.watch = weakref.ref(session, lambda _: self._dropped(holding))
         sync = session.sync_session if self.asynchronous else session
         sync._polysession_holding = holding
+        holding.announce()
 
     def _told_end(self, fact: Any) -> None:
         self._relay.tell(fact)

@@ -6,6 +6,8 @@ the core's.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any, cast
 
 from sqlalchemy.engine import Connection
@@ -40,16 +42,21 @@ class Finish:
         holding.leaving = True
         holding.commit_sent = False
         holding.undo()
-        if session.get_transaction() is not None:
-            session.commit()
-        if (connection := holding.connections.get(database)) is not None:
-            connection.commit()
+        try:
+            if session.get_transaction() is not None:
+                session.commit()
+            if (connection := holding.connections.get(database)) is not None:
+                connection.commit()
+            return
+        except Exception as error:
+            failed = error
+        raise _unmasked(failed)
 
     @staticmethod
     def rollback(holding: Holding) -> None:
         """Roll back everything that was not committed."""
         session = cast("Session", holding.sync_session)
-        holding.leaving = True
+        holding.leaving = holding.rolled_back = True
         holding.undo()
         if session.get_transaction() is not None:
             session.rollback()
@@ -72,6 +79,8 @@ class Finish:
         finally:
             for connection in holding.connections.values():
                 _close(connection, broken)
+            if broken or holding.rolled_back:
+                holding.give_up()
 
     @staticmethod
     def savepoint(holding: Holding) -> tuple[Holding, SessionTransaction]:
@@ -85,17 +94,40 @@ class Finish:
 
     @staticmethod
     def restore(savepoint: tuple[Holding, SessionTransaction]) -> None:
-        """Return to the savepoint, from whatever was begun inside it."""
+        """Return to the savepoint, from whatever was begun inside it.
+
+        Raises `RuntimeError` if it is not there any more, and then returns to no other: the unit around it is doomed.
+        """
         holding, transaction = savepoint
         session: Any = holding.sync_session
-        nested = session.get_nested_transaction()
-        while nested is not None:
-            # what was begun inside this savepoint and left open goes first
-            outermost = nested is transaction
-            nested.rollback()
-            if outermost:
+        innermost = session.get_nested_transaction()
+        open_here = [one for one in _upwards(innermost) if one.nested] if innermost is not None else []
+        if transaction not in open_here:
+            raise RuntimeError("the savepoint is not open any more")
+        for one in open_here:  # what was begun inside this savepoint and left open goes first
+            one.rollback()
+            if one is transaction:
                 return
-            nested = session.get_nested_transaction()
+
+
+def _upwards(transaction: SessionTransaction) -> Iterator[SessionTransaction]:
+    current: SessionTransaction | None = transaction
+    while current is not None:
+        yield current
+        current = current.parent
+
+
+def _unmasked(error: Exception) -> BaseException:
+    """The interrupt on whose way out `error` was raised by somebody's cleanup; else `error` itself."""
+    outside = sys.exception()  # what our caller is handling has nothing to do with it
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and current is not outside and id(current) not in seen:
+        if not isinstance(current, Exception):
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return error
 
 
 def _close(connection: Connection, broken: bool) -> None:

@@ -102,9 +102,12 @@ class Holding:
         "models",
         "name",
         "opened_at",
+        "options",
+        "opening",
         "origin",
         "owner",
         "process",
+        "rolled_back",
         "scope",
         "seen",
         "session",
@@ -112,6 +115,7 @@ class Holding:
         "task",
         "tell",
         "thread",
+        "told",
         "watch",
     )
 
@@ -156,10 +160,14 @@ class Holding:
         self.seen = Watch(self, deadline, deadline_at, in_transaction=in_transaction)
         self.connections: dict[str, Connection] = {}
         """For a unit over several databases: the connections, which are committed one after the other in order."""
+        self.options: Mapping[str, Any] = {}
+        """For these connections: what a session is told of its transaction, which is begun for it here."""
         self.commit_sent = False
         """COMMIT has left for a server; set by engines of our making."""
         self.leaving = False
         """The driver is ending it: commit and close are allowed."""
+        self.rolled_back = False
+        """It was told to roll back: something has failed or was interrupted."""
         self.ended: Outcome | None = None
         self.ended_at: Origin | None = None
         self.scope: Any = None
@@ -167,7 +175,13 @@ class Holding:
         self.process = PROCESS.process
         self.take_over()
         self.watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
-        tell(HoldOpened(self.id, kind, name, self.databases, endpoints, access, self.owner, origin, stamp))
+        self.told = False
+        """Its end was told."""
+        self.opening = HoldOpened(self.id, kind, name, self.databases, endpoints, access, self.owner, origin, stamp)
+
+    def announce(self) -> None:
+        """Tell that it was opened; when its maker knows it, so that an interrupt cannot leave it behind."""
+        self.tell(self.opening)
 
     def take_over(self) -> None:
         """Belong to the thread or task that runs now."""
@@ -255,8 +269,11 @@ class Holding:
         """The connection of a unit over several databases: begun by us, so that we decide the order of commits."""
         connection = self.connections.get(database)
         if connection is None:
-            connection = self.connections[database] = engine.connect()
-            if self.access is Access.WRITE:
+            connection = engine.connect()
+            if self.options:
+                connection = connection.execution_options(**self.options)
+            self.connections[database] = connection
+            if self.access is Access.WRITE and self.seen.in_transaction:
                 connection.begin()
         return connection
 
@@ -284,16 +301,29 @@ class Holding:
             undo()
 
     def end(self, outcome: Outcome, at: Origin | None = None) -> None:
-        """Note the end. A second call does nothing."""
-        if self.ended is not None:
+        """Note the end. A second call does nothing, unless the first was interrupted before it was told."""
+        if self.told:
             return
-        self.ended = outcome
-        self.ended_at = at or places.caller()
+        if self.ended is None:
+            self.ended = outcome
+            self.ended_at = at or places.caller()
         self.session = None
         self.watch = None
         self.scope = None
         fact: Fact = HoldEnded(self.id, outcome, time.monotonic())
         self.tell(fact)
+        self.told = True
+
+    def give_up(self) -> None:
+        """Throw away connections that are still out for it after its session was closed.
+
+        An interrupt can fall where SQLAlchemy has taken a connection and not kept it yet, or has not returned it quite.
+        """
+        for engine in self.engines.values():
+            room = getattr(engine.pool, "room", None)
+            for claim in room.holders() if room is not None else ():
+                if claim.asker is self:
+                    claim.pool._abandon(claim)
 
     @property
     def notes_commit(self) -> bool:

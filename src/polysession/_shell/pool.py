@@ -313,6 +313,7 @@ class FairPool(Pool):
         attempt = _starting.attempt or _Attempt()
         _starting.attempt = None
         claim = attempt.claim = Claim(self, asking.asker, attempt)
+        asking.asker = None  # who asks next says so again, or is nobody we know
         room = self.room
         if room.late:
             room.settle()

@@ -6,6 +6,7 @@ expected and what was found. No password is shown, in no text, repr, or local va
     [databases.orders]                 # a name of letters, digits, _, . and -
     url = "postgresql+psycopg://app:${ORDERS_PASSWORD}@db1/orders"
     replicas = ["postgresql+psycopg://app:${ORDERS_PASSWORD}@db2/orders"]
+    pooler = "transaction"             # a pooler in transaction mode stands before them; "none" by default
 
     [databases.orders.pool]            # all keys are optional; the defaults are those of `PoolOptions`
     size = 20                          # most connections at once, at least 1

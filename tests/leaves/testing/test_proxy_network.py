@@ -359,12 +359,14 @@ def test_the_log(lab: Lab) -> None:
 def test_waiting_for_an_event(lab: Lab) -> None:
     """An event that was is found at once, one that comes is waited for, one that does not come is a TimeoutError."""
     proxy = lab.proxy("postgresql")
+    assert proxy.newest == 0
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(proxy.wait_for, _is_commit, 10)
         client, server = lab.logged_in(proxy)
         send(client, server, COMMIT)
         first = waiting.result(10)
         assert proxy.wait_for(_is_commit, 0) == first
+        assert proxy.newest == proxy.events[-1].number
         with pytest.raises(TimeoutError, match=r"did not come within 0\.01 s"):
             proxy.wait_for(_is_commit, 0.01, after=first.number)
         waiting = pool.submit(proxy.wait_for, Fired, 10)

@@ -417,6 +417,7 @@ def test_a_deadline_ends_the_wait_and_the_unit_is_told_how_long_it_was() -> None
     with pytest.raises(CheckoutTimeout):
         pool.connect()
     unit.over = True
+    asking.asker = unit  # said for each connection; who says nothing is nobody's
     with pytest.raises(TimeoutError, match="the deadline has passed"):
         pool.connect()
     assert len(unit.told) == 2

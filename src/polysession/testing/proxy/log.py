@@ -62,6 +62,12 @@ class Log:
         with self._changed:
             return tuple(self._events)
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest event, 0 before the first."""
+        with self._changed:
+            return self._events[-1].number if self._events else 0
+
     def counts(self) -> Counts:
         """The counters now."""
         with self._changed:

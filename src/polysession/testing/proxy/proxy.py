@@ -46,7 +46,7 @@ class FaultProxy:
         latency: float = 0.0,
         host: str = "127.0.0.1",
         port: int = 0,
-        keep: int = 100_000,
+        keep: int = 10_000,
     ) -> None:
         """Listen on `host` and `port` (0: a free one) and forward to `upstream`, a numeric address and a port.
 
@@ -75,7 +75,7 @@ class FaultProxy:
             self.set_latency(latency)
 
     @classmethod
-    def before(cls, url: str, *, latency: float = 0.0, keep: int = 100_000) -> Self:
+    def before(cls, url: str, *, latency: float = 0.0, keep: int = 10_000) -> Self:
         """A proxy for the server of a SQLAlchemy URL with a numeric host; `proxy.url` leads through it.
 
         Raises `ValueError` for a dialect that is neither PostgreSQL's nor MySQL's or MariaDB's.
@@ -195,6 +195,11 @@ class FaultProxy:
         return self._log.events()
 
     @property
+    def newest(self) -> int:
+        """The number of the newest event, 0 before the first; `wait_for(..., after=newest)` waits for the next."""
+        return self._log.newest
+
+    @property
     def counts(self) -> Counts:
         """What was counted since the beginning or the last `reset_counts`.
 
@@ -227,6 +232,7 @@ class FaultProxy:
     def wait_for(self, match: type[E] | Callable[[Event], bool], timeout: float, *, after: int = 0) -> Event:
         """The first event that matches, a class or a question, numbered above `after`; waits for it if need be.
 
+        With `after=0` an event of long ago will do, if it is still kept. The question is asked under the log's lock.
         Raises `TimeoutError` after `timeout` seconds, or when the proxy is closed. Blocks: in a coroutine use
         `await asyncio.to_thread(proxy.wait_for, ...)`.
         """
