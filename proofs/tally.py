@@ -74,6 +74,7 @@ class Tally:
         left = there & self.raised.keys()
         told = {n for n in left if self.raised[n] is Outcome.COMMITTED}
         denied = {n for n in left if self.raised[n] is Outcome.ROLLED_BACK}
+        unknown = {n for n in left if self.raised[n] is Outcome.UNKNOWN}
         return {
             "reported": len(self.reported),
             "raised": len(self.raised),
@@ -82,7 +83,8 @@ class Tally:
             "stray": len(left) if certain else 0,
             "nobodys": len(there - self.reported - self.raised.keys()),
             "committed_and_told": len(told),
-            "committed_not_told": len(left - told - denied),
+            "committed_and_unknown": len(unknown),
+            "committed_not_told": len(left - told - denied - unknown),
             "committed_but_denied": len(denied),
             "wrong_answers": self.wrong,
             "unexpected_errors": self.unexpected.total(),

@@ -361,8 +361,9 @@ class Sessions(Door):
         if leaving is not None:
             mark_outcome(leaving, scope.outcome)
         if scope.hooks:
+            hooks, scope.hooks = scope.hooks, []  # at most once, whatever interrupts them
             try:
-                drive(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+                drive(hook_steps(hooks, scope.outcome, leaving), self._perform)
             except BaseException as failed:
                 mark_outcome(failed, scope.outcome)
                 raise
@@ -423,7 +424,7 @@ class Unit(AbstractContextManager[S]):
             drive(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
         except BaseException as error:
-            self._abandon(error)
+            self._settle(scope, error)
             raise
         return session
 
@@ -432,6 +433,14 @@ class Unit(AbstractContextManager[S]):
     ) -> bool | None:
         scope = self._scope
         assert scope is not None
+        try:
+            return self._leave(scope, error)
+        except BaseException as raised:
+            if not isinstance(raised, Exception):
+                self._settle(scope, raised)
+            raise
+
+    def _leave(self, scope: Scope, error: BaseException | None) -> bool | None:
         leaving = self._end(scope, error)
         if self._loop is not None and self._loop.repeats(scope, leaving):
             return True
@@ -457,22 +466,31 @@ class Unit(AbstractContextManager[S]):
             return overrun
         return leaving
 
-    def _abandon(self, error: BaseException) -> None:
-        """Entering failed or was interrupted: end what was opened."""
-        scope = self._scope
-        if scope is None or scope.holding is None or scope.outcome is not None:
+    def _settle(self, scope: Scope, error: BaseException) -> None:
+        """Do what is left to do: entering failed, or an interrupt fell between two steps. May be called again."""
+        door = self._door
+        holding = scope.holding
+        if holding is None:
             return
         try:
-            drive(leave_steps(scope, error), self._door._perform)
+            if not (scope.closed if scope.whole else scope.ended):
+                drive(leave_steps(scope, error), door._perform)
         finally:
-            self._door._left(scope)
+            if scope.whole:
+                holding.give_up()
+            door._left(scope)
+            if scope.outermost:
+                door._told(scope, error)
 
     def __del__(self) -> None:
         scope = self._scope
-        if scope is not None and scope.decides and scope.holding is not None and scope.outcome is None:
-            try:
-                self._abandon(GeneratorExit())
-            finally:
+        if scope is None or not scope.decides or scope.holding is None or scope.holding.told:
+            return
+        dropped = scope.outcome is None
+        try:
+            self._settle(scope, GeneratorExit())
+        finally:
+            if dropped:
                 self._door._say_dropped(scope)
 
     def __aenter__(self) -> NoReturn:

@@ -82,10 +82,12 @@ class Databases:
         """An empty database and its witness."""
         kept = self._kept.setdefault(target, [])
         if kept:
-            return kept.pop()
-        database = self._servers.fresh(target)
-        witness = Witness(database.url(SYNC_DRIVERS[mark_of(target)][0]), **_WITNESS.get(mark_of(target), {}))
-        witness.make_tables()
+            database, witness = kept.pop()
+        else:
+            database = self._servers.fresh(target)
+            witness = Witness(database.url(SYNC_DRIVERS[mark_of(target)][0]), **_WITNESS.get(mark_of(target), {}))
+            witness.make_tables()
+        wait_until(lambda: not database.census(), what="the witness's last connection is gone")
         return database, witness
 
     def give_back(self, database: FreshDatabase, witness: Witness, *, clean: bool) -> None:

@@ -163,11 +163,11 @@ A read unit that is "own" holds no transaction between its statements either, un
 _DIAGRAM = """\
 ```mermaid
 flowchart LR
-    asked([a unit is asked for]) --> open{is one open here?}
+    asked([a unit is asked for]) --> open{{is one open here?}}
 {none}
-    open -- yes --> mode{propagation}
+    open -- yes --> mode{{propagation}}
 {some}
-    mode --> fits{has it what is asked for?}
+    mode --> fits{{has it what is asked for?}}
     fits -- no --> refused
 {fitting}
     classDef end_ stroke-width:2px

@@ -38,6 +38,8 @@ _INNER: dict[Situation, dict[str, Any]] = {
     S.RETRY: {"retry": 3},
     S.DATABASES: {"atomic": False},
 }
+_NUMBERS = itertools.count(1, 10)
+"""Of rows; none comes twice: MariaDB locks the gaps around the mark of a row that was deleted."""
 _DEADLINE, _JUMP = 30.0, 45.0
 _READS_OUTSIDE = (S.ROLE, S.SNAPSHOT)
 _READS_INSIDE = (*_READS_OUTSIDE, S.ACCESS)
@@ -93,7 +95,6 @@ class Play:
         self.clock = clock
         self.told = Told()
         self.door = self._door()
-        self.numbers = itertools.count(1, 10)
         self.witness: sa.Connection
 
     def _door(self) -> AsyncSessions:
@@ -128,7 +129,7 @@ class Play:
 
     async def _apart(self, mode: Propagation, end: End) -> Expected:
         """One cell, at the asynchronous door in a task of its own, so that it can be cancelled."""
-        one = One(self, mode, end, next(self.numbers))
+        one = One(self, mode, end, next(_NUMBERS))
         if not self.cell.is_async:
             return await one.play()
         return await asyncio.create_task(one.play())

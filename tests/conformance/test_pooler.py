@@ -7,8 +7,9 @@ in a session of the server is looked for without a pooler, where one connection 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -343,7 +344,7 @@ def test_many_clients_of_few_sessions(place: Place, fresh_database: Fresh, priva
             for number in range(which * UNITS, (which + 1) * UNITS):
                 await unit(number)
 
-        works = [lambda which=which: worker(which) for which in range(WORKERS)]
+        works: list[Callable[[], Awaitable[Any]]] = [functools.partial(worker, which) for which in range(WORKERS)]
         assert await together(works, asynchronous=place.door == "async") == [None] * WORKERS
         assert door.counts().committed == WORKERS * UNITS
 

@@ -474,7 +474,7 @@ def _lines(version: int) -> Iterator[Text]:
         yield Text(("select pg_clear_attribute_stats('public', 'item', 'value', false)",))
 
 
-_EXTENDED: Final = ("extended",)
+_EXTENDED: Final = ("asyncpg text", "asyncpg driver sql", "asyncpg cursor")
 _LARGE_OBJECTS: Final = "until version 16 a read-only transaction may change large objects, here inside of a function"
 
 # -- by the driver alone

@@ -65,7 +65,7 @@ class Text:
     lasts: bool = True
     abuse: str = ""
     not_by: tuple[str, ...] = ()
-    """Channels that cannot carry it even without a guard."""
+    """Drivers and channels that cannot carry it even without a guard: "asyncpg text"."""
 
     @property
     def label(self) -> str:
@@ -159,15 +159,15 @@ def done(answer: Any) -> Any:
     return await_only(answer) if inspect.isawaitable(answer) else answer
 
 
-def by_channel(channel: str, found: Iterable[Text]) -> Iterator[Way]:
-    """The texts as ways by one channel."""
+def by_channel(channel: str, driver: str, found: Iterable[Text]) -> Iterator[Way]:
+    """The texts as ways by one channel of a driver."""
     send = CHANNELS[channel]
 
     def step(statement: str) -> Step:
         return lambda session: send(session, statement)
 
     for text in found:
-        if channel not in text.not_by:
+        if f"{driver} {channel}" not in text.not_by:
             steps = tuple(step(statement) for statement in text.statements)
             yield Way(f"{channel}: {text.label}", steps, text.lasts, text.abuse)
 

@@ -258,6 +258,8 @@ class Door:
         self._holdings[holding.id] = holding
         holding.announce()
         keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
+        if len(engines) > 1:
+            holding.options = keywords.pop("execution_options", {})
         if timed is not scope:
             holding.seen.timed = timed
         holding.session = self._make_session(holding, made[0] if len(made) == 1 else None, keywords)

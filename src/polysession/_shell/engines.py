@@ -34,7 +34,7 @@ from . import pooled, sqlite
 from .places import PROCESS, Process
 from .pool import FairAsyncPool, FairPool, Room
 from .raw import ReadConnection, connector
-from .readonly import guard_reads
+from .readonly import Verdicts, guard_reads
 from .signs import CONNECTING
 from .watch import watch_statements
 
@@ -211,7 +211,8 @@ class EngineRoom:
         if is_pooled:
             pooled.prepare(sync, kind)
         _note_commit(sync)
-        watch_statements(sync)
+        # read engines judge every text by themselves
+        watch_statements(sync, None if kind == Access.READ else Verdicts(dialects.of(backend).reads.control))
         if kind == Access.READ:
             guard_reads(sync)
         sync.update_execution_options(polysession=True)
@@ -360,26 +361,44 @@ def _merged(given: Any, ours: Any) -> Any:
     return f"{given} {ours}"
 
 
-def _note_commit(engine: Engine) -> None:
-    """Let the holding know that COMMIT goes out, so that an error before it is known to be before it.
+def _info(connection: Any) -> dict[str, Any]:
+    """What is noted on a connection; nothing on the bare one with which SQLAlchemy gets to know a server."""
+    try:
+        return cast("dict[str, Any]", connection.info)
+    except NotImplementedError:
+        return {}
 
-    `Dialect.do_commit` is the documented method that sends it (SQLAlchemy documentation, "Core Internals").
+
+def _note_commit(engine: Engine) -> None:
+    """Let the holding know that COMMIT or ROLLBACK goes out: an error before it is known to be before it, and a unit
+    whose end it is not refuses the one and goes no further after the other.
+
+    `Dialect.do_commit` and `do_rollback` are the documented methods that send them (SQLAlchemy documentation, "Core
+    Internals").
     """
     dialect: Any = engine.dialect
-    do_commit = dialect.do_commit
+    do_commit, do_rollback = dialect.do_commit, dialect.do_rollback
 
     def commit(connection: Any) -> None:
-        raw: sqlite.Connection | None = connection.info.get(_SQLITE)
+        raw: sqlite.Connection | None = _info(connection).get(_SQLITE)
         if raw is not None and not raw.is_open:
             # SQLAlchemy's adapter of aiosqlite takes a COMMIT on a closed connection for done; by these words of
             # Python's driver its dialects know that the connection is lost
             raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
-        holding = connection.info.get(HOLDING)
+        holding = _info(connection).get(HOLDING)
         if holding is not None:
+            holding.refuse_early_commit()
             holding.commit_sent = True
         do_commit(connection)
 
+    def rollback(connection: Any) -> None:
+        holding = _info(connection).get(HOLDING)
+        if holding is not None:
+            holding.note_early_rollback()
+        do_rollback(connection)
+
     dialect.do_commit = commit
+    dialect.do_rollback = rollback
 
 
 def _refuse_lost_updates(engine: Engine) -> None:

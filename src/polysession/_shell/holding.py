@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
-from ..errors import RequestRefused, SessionEnded, WrongOwner
+from ..errors import RequestRefused, SessionEnded, UnitOwnsCommit, WrongOwner
 from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome
 from ..options import Access
 from . import places
@@ -107,6 +108,7 @@ class Holding:
         "origin",
         "owner",
         "process",
+        "repeated",
         "rolled_back",
         "scope",
         "seen",
@@ -172,6 +174,10 @@ class Holding:
         self.ended_at: Origin | None = None
         self.scope: Any = None
         """The unit that it belongs to; None for a session that its owner ends."""
+        self.repeated: object | None = None
+        """What all attempts of a repeatable unit share."""
+        if not strict:
+            self.seen.in_use = threading.Lock()
         self.process = PROCESS.process
         self.take_over()
         self.watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
@@ -196,6 +202,9 @@ class Holding:
         """Return if the session may be used here and now; else raise `SessionEnded` or `WrongOwner`."""
         if self.ended is None and self.process is PROCESS.process:
             if not self.strict:
+                if self.seen.in_use is not None and self.seen.in_use.locked():
+                    self.refuse_overlap()
+                self.thread = get_ident()
                 return
             if self.thread == get_ident() and (self.task is None or self.task() is current_task()):
                 return
@@ -227,6 +236,57 @@ class Holding:
             ),
             name=self.name,
         )
+
+    def refuse_overlap(self) -> NoReturn:
+        """Raise `WrongOwner`: a statement of this session is under way in another thread or task."""
+        raise WrongOwner(
+            f"{self._called} is in use: one of its statements is under way, and {places.here()} used it as well",
+            why=f"it was opened at {self.origin}; used at {places.caller()}",
+            do=("use it by one at a time", "make a session of its own in each thread or task"),
+            name=self.name,
+        )
+
+    def refuse_control(self, words: str) -> None:
+        """Raise `UnitOwnsCommit` for a text that would begin or end the transaction of a unit."""
+        if self.kind is HoldKind.UNIT and not self.leaving and self.ended is None:
+            raise self.owns_commit(f"the text {words} was to be sent in unit {self.name!r}", words)
+
+    def refuse_early_commit(self) -> None:
+        """Raise `UnitOwnsCommit` if COMMIT goes out while the unit is not being ended."""
+        if self.kind is HoldKind.UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
+            refused = self.owns_commit(f"the connection of unit {self.name!r} was to be committed", "commit")
+            self.seen.lost = refused  # what SQLAlchemy's objects know of the transaction is wrong from here on
+            raise refused
+
+    def note_early_rollback(self) -> None:
+        """Let nothing more be done in a unit whose transaction is rolled back before its end."""
+        if self.kind is HoldKind.UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
+            self.seen.lost = self.seen.lost or self.owns_commit(
+                f"the transaction of unit {self.name!r} was rolled back before its end", "rollback"
+            )
+
+    def owns_commit(self, what: str, verb: str, do: tuple[str, ...] = ()) -> UnitOwnsCommit:
+        """The error for what would take the end of the unit into its own hands; told with both places."""
+        return UnitOwnsCommit(
+            what,
+            why=(
+                f"the unit opened at {self.origin} commits at the end of its block, or rolls back on an error; "
+                f"this was at {places.caller()}"
+            ),
+            do=do
+            or (
+                "let the block end, or raise an exception to roll back",
+                "use begin_nested() for a part that may fail",
+                "use open() for a session that you commit yourself",
+            ),
+            unit=self.name,
+            verb=verb,
+        )
+
+    @property
+    def is_inherited(self) -> bool:
+        """It was opened before a fork: its connection belongs to the parent process."""
+        return self.process is not PROCESS.process
 
     @property
     def _called(self) -> str:

@@ -8,8 +8,9 @@ our making: unlike connection events, which switch SQLAlchemy to its slower path
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection, Engine
@@ -43,6 +44,7 @@ class Watch:
         "holding",
         "in_database",
         "in_transaction",
+        "in_use",
         "limit",
         "lost",
         "statements",
@@ -63,6 +65,8 @@ class Watch:
         """Whose deadline it is: has its name and the place where it was opened."""
         self.bounds: list[tuple[Any, float | None, float | None]] = []
         """The deadlines around the one in force, while a part of the unit has one of its own."""
+        self.in_use: threading.Lock | None = None
+        """For a session that may change hands: taken while one of its statements is under way."""
         self.statements = 0
         self.in_database = 0.0
         """Seconds in which the database worked or its answer was under way."""
@@ -214,8 +218,11 @@ def watch_of(connection: Connection) -> Watch | None:
     return getattr(connection, _MARK, None)
 
 
-def watch_statements(engine: Engine) -> None:
-    """Wrap the methods of the engine's dialect that send a statement."""
+def watch_statements(engine: Engine, controls: Mapping[str, str | None] | None = None) -> None:
+    """Wrap the methods of the engine's dialect that send a statement.
+
+    `controls` says of a text by which words it begins or ends a transaction: units refuse such a text.
+    """
     dialect: Any = engine.dialect
     now = time.perf_counter
 
@@ -227,6 +234,11 @@ def watch_statements(engine: Engine) -> None:
             if connection is None or watch is None:
                 send(*args, **kwargs)
                 return
+            if controls is not None and (words := controls[args[1]]) is not None:
+                watch.holding.refuse_control(words)
+            in_use = watch.in_use
+            if in_use is not None and not in_use.acquire(blocking=False):
+                watch.holding.refuse_overlap()
             watch.before(connection)
             began = now()
             try:
@@ -237,6 +249,8 @@ def watch_statements(engine: Engine) -> None:
             else:
                 watch.aborted = None  # an aborted transaction takes no statement but a return to a savepoint
             finally:
+                if in_use is not None:
+                    in_use.release()
                 watch.in_database += now() - began
                 watch.statements += 1
 
@@ -248,7 +262,8 @@ def watch_statements(engine: Engine) -> None:
             watch: Watch | None = getattr(connection, _MARK, None)
             if watch is not None:
                 watch.aborted = None
-                watch.limit = None  # what was set behind the savepoint is undone with it
+                if watch.limit is not None:
+                    watch.limit = math.inf  # what was set behind the savepoint is undone with it
 
         return return_watched
 

@@ -30,6 +30,20 @@ _GAP = r"(?:\s|/\*.*?\*/|--[^\n]*\n|\#[^\n]*\n)"
 SEVERAL: Final = "several statements in one text"
 
 
+_CONTROLS: Final[dict[str, tuple[str, ...]]] = {
+    "BEGIN": (),
+    "START": ("TRANSACTION",),
+    "COMMIT": (),
+    "END": (),
+    "ABORT": (),
+    "ROLLBACK": (),
+    "PREPARE": ("TRANSACTION",),
+    "SET": ("AUTOCOMMIT",),
+    "XA": ("START", "BEGIN", "END", "PREPARE", "COMMIT", "ROLLBACK"),
+}
+"""First words that begin or end a transaction on some server, and for some of them the word that must follow."""
+
+
 class Reading(ABC):
     """The reads of one kind of server. Instances have no state and may be shared between threads."""
 
@@ -64,6 +78,25 @@ class Reading(ABC):
             if hint in small and (found := self.hidden.search(text)) is not None:
                 return _WORD.sub(lambda word: word[0].upper(), found[1])
         return None
+
+    def control(self, text: str) -> str | None:
+        """The words by which a text begins or ends a transaction, as an error names them; None if it does neither.
+
+        For units that may write. Savepoints are let pass. Of several statements in one text only the first is looked
+        at: what the others say cannot be told from the body of a function without the server's own parser.
+        """
+        found = _FIRST.match(text)
+        start = found.start(1) if found else self._code(text, 0)
+        word = _word(text, start)
+        if word not in _CONTROLS:
+            return None
+        behind = start + len(word)
+        if word in ("PREPARE", "START", "SET", "XA"):
+            follows = self._next(text, behind)
+            return f"{word} {follows}" if follows in _CONTROLS[word] else None
+        if word == "ROLLBACK" and self._returns(word, text, behind):
+            return None
+        return word
 
     @abstractmethod
     def _special(self, word: str, text: str, at: int, *, from_driver: bool) -> str | None:

@@ -44,7 +44,8 @@ DONE = pg("C", b"COMMIT\0") + rfq()
 
 def test_everything_passes(lab: Lab) -> None:
     """Bytes pass in both directions as they are, and both ends of a connection."""
-    client, server = lab.pair(lab.proxy())
+    proxy = lab.proxy()
+    client, server = lab.pair(proxy)
     send(client, server, b"hello")
     send(server, client, b"world")
     client.shutdown(socket.SHUT_WR)
@@ -52,6 +53,7 @@ def test_everything_passes(lab: Lab) -> None:
     send(server, client, b"still")
     server.close()
     assert client.recv(1) == b""
+    assert proxy.sever() == 0
 
 
 def test_much_passes_slowly(lab: Lab) -> None:
@@ -76,6 +78,21 @@ def test_a_reset_passes(lab: Lab) -> None:
         server.recv(1)
     ended = proxy.wait_for(Ended, 5)
     assert (ended.connection, ended.side, ended.ending) == (1, Side.CLIENT, Ending.RST)
+    assert proxy.sever() == 0
+
+
+def test_a_reset_while_frozen(lab: Lab) -> None:
+    """A side that is found gone only when it is written to is gone for the other side too."""
+    proxy = lab.proxy()
+    client, server = lab.pair(proxy)
+    proxy.freeze()
+    client.sendall(b"for nobody")
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    server.close()
+    proxy.thaw()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    assert proxy.sever() == 0
 
 
 def test_no_server(lab: Lab) -> None:
@@ -99,6 +116,8 @@ def test_cut_in_a_request(lab: Lab, ending: Ending, passed: int) -> None:
     for sock in (client, server):
         if ending is Ending.FIN:
             assert sock.recv(1) == b""
+            for _ in range(3):
+                sock.sendall(b"nobody reads this, and nobody resets because of it")
         else:
             with pytest.raises(ConnectionResetError):
                 sock.recv(1)
@@ -285,6 +304,16 @@ def test_what_is_not_whole_passes_at_the_end(lab: Lab) -> None:
     assert receive(server, len(half) + 1) == half
 
 
+def test_a_request_too_long_to_be_held(lab: Lab) -> None:
+    """A client that sends very much before its Sync is not held up for ever; small requests wait for their Sync."""
+    client, server = lab.logged_in(lab.proxy("postgresql"))
+    parse = pg("P", b"\0" + b"x" * 100_000 + b"\0" + bytes(2))
+    client.sendall(parse * 2)
+    assert is_silent(server)
+    client.sendall(parse)
+    assert receive(server, 3 * len(parse)) == parse * 3
+
+
 def test_latency(lab: Lab) -> None:
     """Each direction takes its latency longer, a stream of bytes keeps its order, and it can be switched off."""
     proxy = lab.proxy(latency=0.05)
@@ -302,6 +331,11 @@ def test_latency(lab: Lab) -> None:
     begin = time.monotonic()
     send(client, server, b"ask")
     assert time.monotonic() - begin < 0.05
+    proxy.set_latency(0.1, SERVER)
+    begin = time.monotonic()
+    client.shutdown(socket.SHUT_WR)
+    assert server.recv(1) == b""
+    assert time.monotonic() - begin >= 0.1
 
 
 def test_short_latency_is_kept_exactly(lab: Lab) -> None:
@@ -323,9 +357,11 @@ def test_counting(lab: Lab) -> None:
     assert (proxy.counts.connections, proxy.round_trips) == (1, 1)
     with proxy.counting() as count:
         for _ in range(3):
-            send(client, server, COMMIT + COMMIT)
+            send(client, server, COMMIT)
+            send(client, server, COMMIT)
             send(server, client, DONE + DONE)
     send(client, server, pg("Q", b"BEGIN\0"))
+    send(server, client, DONE)
     assert count.round_trips == 3
     assert count.connections == 0
     assert count.counts.to_server == {"Query": 6}
@@ -353,6 +389,8 @@ def test_the_log(lab: Lab) -> None:
     numbers = [event.number for event in proxy.events]
     assert numbers == list(range(numbers[-1] - 19, numbers[-1] + 1))
     assert proxy.counts.to_server["Query"] == 30
+    assert proxy.wait_for(Message, 0, after=numbers[5]).number == numbers[6]
+    assert proxy.wait_for(Message, 0).number == numbers[0]
     assert proxy.events[0].at <= proxy.events[-1].at
 
 

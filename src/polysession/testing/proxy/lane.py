@@ -26,14 +26,12 @@ Item: TypeAlias = memoryview | Strike | Ending | None
 class End:
     """The socket on one side of a connection."""
 
-    __slots__ = ("connecting", "draining", "events", "side", "sock", "spoke")
+    __slots__ = ("connecting", "events", "side", "sock", "spoke")
 
     def __init__(self, side: Side, sock: socket.socket) -> None:
         self.side = side
         self.sock: socket.socket | None = sock
         self.connecting = False
-        self.draining = False
-        """We ended it by FIN: what still comes is read and dropped, since closing earlier would send RST."""
         self.spoke = True
         """It may still send."""
         self.events = 0

@@ -121,7 +121,7 @@ class Link:
         self._watch()
 
     def _write(self, lane: Lane, data: memoryview) -> bool:
-        if lane.target.sock is not None and not lane.target.draining:
+        if lane.target.sock is not None:
             try:
                 if not lane.write(data):
                     return False
@@ -181,9 +181,7 @@ class Link:
 
     def _left(self, end: End, ending: Ending) -> None:
         """A side ended its connection, or cannot be reached."""
-        if end.draining:
-            self._drop(end)
-        elif end.sock is not None:
+        if end.sock is not None:
             if end.spoke:
                 log = self._host.log
                 log.add(Ended(log.draw(), time.monotonic(), self.number, end.side, ending))
@@ -216,8 +214,7 @@ class Link:
             end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self._drop(end)
         elif end.spoke:
-            _shut_down(end.sock)
-            end.draining = True
+            _shut_down(end.sock)  # to close it before it was read to its end would send RST
         else:
             self._drop(end)
 
@@ -245,7 +242,7 @@ class Link:
             if end.connecting:
                 events = EVENT_WRITE
             else:
-                reads = end.spoke and (end.draining or (not still and out.waiting < HIGH_WATER))
+                reads = end.spoke and not still and out.waiting < HIGH_WATER
                 events = (EVENT_READ if reads else 0) | (EVENT_WRITE if into.blocked and not still else 0)
             if events != end.events:
                 self._host.watch(self, end, events)

@@ -99,7 +99,7 @@ class Log:
 
     def _since(self, after: int) -> list[Event]:
         """The kept events above number `after`; their numbers have no gaps."""
-        if not self._events or self._events[-1].number <= after:
+        if not self._events:
             return []
         return list(islice(self._events, max(0, after + 1 - self._events[0].number), None))
 
