@@ -412,7 +412,7 @@ class Unit(AbstractContextManager[S]):
         if self._scope is not None:
             raise SessionMisuse(
                 "a unit of work was opened twice",
-                why=f"it was made at {self._origin} and is used up",
+                why=f"it was made at {self._origin} and is used up; opened again at {caller()}",
                 do=("call begin() or read() for each block",),
             )
         door = self._door
@@ -496,7 +496,7 @@ class Unit(AbstractContextManager[S]):
     def __aenter__(self) -> NoReturn:
         raise WrongDoor(
             "'async with' was used on a unit of the synchronous door",
-            why=f"it was made by Sessions at {self._origin}",
+            why=f"it was made by Sessions at {self._origin}; 'async with' is at {caller()}",
             do=("write 'with'", "use AsyncSessions"),
         )
 
@@ -530,6 +530,7 @@ class _Loop:
     def begin(self, scope: Scope) -> None:
         """A turn is opened, under the deadline of all turns."""
         scope.deadline_at = self._attempts.deadline_at
+        scope.repeats = self._attempts
 
     def repeats(self, scope: Scope, error: BaseException | None) -> bool:
         """Whether there is another turn after `error`; if so, wait for it."""

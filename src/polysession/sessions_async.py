@@ -26,7 +26,7 @@ from ._shell.door import Attempts, Door, log_failed_hook
 from ._shell.drive_async import Shielded, drive_async
 from ._shell.engines import FREE
 from ._shell.finish import Finish
-from ._shell.guard import guarded
+from ._shell.guard import guarded, refuse_open_savepoint
 from ._shell.holding import Holding
 from ._shell.places import caller
 from .errors import SessionMisuse, WrongDoor
@@ -440,7 +440,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         if self._scope is not None:
             raise SessionMisuse(
                 "a unit of work was opened twice",
-                why=f"it was made at {self._origin} and is used up",
+                why=f"it was made at {self._origin} and is used up; opened again at {caller()}",
                 do=("call begin() or read() for each block",),
             )
         door = self._door
@@ -508,7 +508,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
     def __enter__(self) -> NoReturn:
         raise WrongDoor(
             "'with' was used on a unit of the asynchronous door",
-            why=f"it was made by AsyncSessions at {self._origin}",
+            why=f"it was made by AsyncSessions at {self._origin}; 'with' is at {caller()}",
             do=("write 'async with'", "use Sessions in code that runs in threads"),
         )
 
@@ -616,6 +616,7 @@ class _Loop:
     def begin(self, scope: Scope) -> None:
         """A turn is opened, under the deadline of all turns."""
         scope.deadline_at = self._attempts.deadline_at
+        scope.repeats = self._attempts
 
     async def repeats(self, scope: Scope, error: BaseException | None) -> bool:
         """Whether there is another turn after `error`; if so, wait for it."""
@@ -658,6 +659,8 @@ def _flush(holding: Holding) -> Any:
     # flushing nothing needs no server; a read unit's refusal of pending work does not either
     if session.new or session.dirty or session.deleted:
         return _below(holding, Finish.flush)
+    holding.check()
+    refuse_open_savepoint(session.sync_session, holding)
     holding.seen.refuse_commit()
     return None
 

@@ -59,6 +59,7 @@ class Scope:
         "outer",
         "owner",
         "plain",
+        "repeats",
         "role",
         "root",
         "savepoint",
@@ -78,6 +79,8 @@ class Scope:
         self.around: Scope | None = None
         """For a savepoint: the unit in which it was set."""
         self.hooks: list[Hook] = []
+        self.repeats: object | None = None
+        """What repeats it: the same for all attempts. None for a unit that is not repeated."""
         self.plain = False
         """It has no transaction: each of its statements commits by itself."""
         self.holding: Holding | None = None

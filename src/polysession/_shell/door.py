@@ -255,6 +255,7 @@ class Door:
         )
         scope.holding = holding  # from here on an interrupt is cleaned up like the end of an open unit
         holding.scope = scope
+        holding.repeated = scope.repeats
         self._holdings[holding.id] = holding
         holding.announce()
         keywords = self._session_keywords(options, transaction, next(iter(engines.values())))
@@ -597,6 +598,7 @@ class Attempts:
         """A new scope for the next attempt, under the deadline of all attempts."""
         scope = self._door._scope(self._options, self._name, self._origin)
         scope.deadline_at = self.deadline_at
+        scope.repeats = self
         return scope
 
     def opened(self, scope: Scope) -> Any:

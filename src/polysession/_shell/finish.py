@@ -13,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 
+from .guard import refuse_open_savepoint
 from .holding import Holding
 from .lazy import Ended, mark_objects
 
@@ -32,7 +33,9 @@ class Finish:
     @staticmethod
     def flush(holding: Holding) -> None:
         """Send pending work; refuse to go on to COMMIT where that would be pointless."""
-        cast("Session", holding.sync_session).flush()
+        session = cast("Session", holding.sync_session)
+        refuse_open_savepoint(session, holding)
+        session.flush()
         holding.seen.refuse_commit()
 
     @staticmethod
@@ -56,6 +59,8 @@ class Finish:
     def rollback(holding: Holding) -> None:
         """Roll back everything that was not committed."""
         session = cast("Session", holding.sync_session)
+        if holding.is_inherited:
+            return  # the socket is the parent process's
         holding.leaving = holding.rolled_back = True
         holding.undo()
         if session.get_transaction() is not None:
@@ -68,6 +73,8 @@ class Finish:
         """End the session for good; a broken connection is thrown away."""
         session = holding.sync_session
         if session is None:
+            return
+        if holding.is_inherited:
             return
         holding.leaving = True
         mark_objects(session, Ended(str(holding.kind), holding.name, holding.origin))

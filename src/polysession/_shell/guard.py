@@ -17,24 +17,29 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from greenlet import getcurrent
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Session, SessionTransaction, object_session
 from sqlalchemy.sql.dml import UpdateBase
 
-from ..errors import ReadOnlyUnit, UnitOwnsCommit
+from ..errors import ReadOnlyUnit, SessionMisuse
 from ..facts import HoldKind, Outcome
 from ..options import Access
+from . import places
 from .lazy import Ended, lazy_load_while_async, mark_objects
 from .pool import asking
 from .readonly import judge_given
+from .twice import refuse_twice
 
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["Guarded", "guarded", "holding_of"]
+__all__ = ["Guarded", "guarded", "holding_of", "refuse_open_savepoint"]
 
 S = TypeVar("S", bound=Session)
 
 _NAME = "_polysession_holding"
+_OPENED = "_polysession_opened"
+"""Where a savepoint keeps the place of its begin_nested()."""
 
 
 class Guarded(Session):
@@ -72,17 +77,33 @@ class Guarded(Session):
 
     def add(self, instance: object, *, _warn: bool = True) -> None:
         """As `Session.add`."""
-        self._check()
-        super().add(instance, _warn=_warn)
+        holding = self._polysession_holding
+        if holding is not None:
+            holding.check()
+            if holding.repeated is not None:
+                refuse_twice(instance, holding)
+        try:
+            super().add(instance, _warn=_warn)
+        except InvalidRequestError as error:
+            _explain_stranger(self, instance, error)
+            raise
 
     def delete(self, instance: object) -> None:
         """As `Session.delete`."""
         self._check()
-        super().delete(instance)
+        try:
+            super().delete(instance)
+        except InvalidRequestError as error:
+            _explain_stranger(self, instance, error)
+            raise
 
     def merge(self, instance: Any, **kw: Any) -> Any:
         """As `Session.merge`."""
-        self._check()
+        holding = self._polysession_holding
+        if holding is not None:
+            holding.check()
+            if holding.repeated is not None:
+                refuse_twice(instance, holding)
         return super().merge(instance, **kw)
 
     def get(self, entity: Any, ident: Any, **kw: Any) -> Any:
@@ -97,7 +118,10 @@ class Guarded(Session):
             holding.check()
             if not nested:
                 self._refuse_in_unit("begin")
-        return super().begin(nested)
+        transaction = super().begin(nested)
+        if nested and holding is not None:
+            transaction.__dict__[_OPENED] = places.caller()
+        return transaction
 
     # -- what ends the session or its transaction
 
@@ -154,14 +178,9 @@ class Guarded(Session):
         if holding is None or holding.leaving:
             return
         if holding.kind is HoldKind.UNIT and holding.ended is None:
-            raise UnitOwnsCommit(
-                f"{verb}() was called on the session of unit {holding.name!r}",
-                why=f"the unit opened at {holding.origin} commits at the end of its block, or rolls back on an error",
-                do=_INSTEAD.get(verb, _INSTEAD["commit"]),
-                unit=holding.name,
-                verb=verb,
-            )
-        if owner_only:
+            what = f"{verb}() was called on the session of unit {holding.name!r}"
+            raise holding.owns_commit(what, verb, _INSTEAD.get(verb, _INSTEAD["commit"]))
+        if owner_only or holding.is_inherited:
             holding.check()
 
 
@@ -186,7 +205,7 @@ _INSTEAD["reset"] = _INSTEAD["invalidate"] = _INSTEAD["close"]
 def _read_only(holding: Holding, what: str) -> ReadOnlyUnit:
     return ReadOnlyUnit(
         f"a read unit of {', '.join(holding.databases)} cannot write: {what}",
-        why=f"unit {holding.name!r} was opened with read() at {holding.origin}",
+        why=f"unit {holding.name!r} was opened with read() at {holding.origin}; this was at {places.caller()}",
         do=("open the unit with begin()", "leave the objects unchanged, or expunge them first"),
         unit=holding.name,
     )
@@ -223,4 +242,41 @@ def _begun(session: Session, transaction: SessionTransaction, connection: Connec
             judge_given(connection, holding)
 
 
+def _committing(session: Session) -> None:
+    """A transaction of the session is to be committed; only the unit's own end may do that, and savepoints."""
+    holding = holding_of(session)
+    if holding is None or holding.leaving or holding.kind is not HoldKind.UNIT or session.in_nested_transaction():
+        return
+    raise holding.owns_commit(f"the transaction of unit {holding.name!r} was to be committed", "commit")
+
+
+def refuse_open_savepoint(session: Session, holding: Holding) -> None:
+    """Raise `SessionMisuse` if a savepoint is still open where the unit ends: nobody said whether its work counts."""
+    open_ = session.get_nested_transaction()
+    if open_ is not None:
+        raise SessionMisuse(
+            f"unit {holding.name!r} ends, and a savepoint inside it is still open",
+            why=(
+                f"begin_nested() was called at {open_.__dict__.get(_OPENED)}; the unit was opened at {holding.origin}"
+            ),
+            do=("write `with session.begin_nested():`", "commit() or rollback() what begin_nested() answered"),
+            name=holding.name,
+        )
+
+
+def _explain_stranger(session: Session, instance: object, error: InvalidRequestError) -> None:
+    """Raise `SessionMisuse` from `error` if the object belongs to another session that one of our doors gave out."""
+    other = object_session(instance)
+    theirs = None if other is None or other is session else holding_of(other)
+    mine = holding_of(session)
+    if theirs is not None and mine is not None:
+        raise SessionMisuse(
+            f"{type(instance).__name__} belongs to another session that is still open, that of {theirs.name!r}",
+            why=f"that was opened at {theirs.origin}; used at {places.caller()}, in {mine.name!r}",
+            do=("load it in this session: session.get(...)", "merge() a copy of it", "expunge() it there first"),
+            name=mine.name,
+        ) from error
+
+
 event.listen(Guarded, "after_begin", _begun)
+event.listen(Guarded, "before_commit", _committing)

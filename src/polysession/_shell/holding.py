@@ -204,7 +204,6 @@ class Holding:
             if not self.strict:
                 if self.seen.in_use is not None and self.seen.in_use.locked():
                     self.refuse_overlap()
-                self.thread = get_ident()
                 return
             if self.thread == get_ident() and (self.task is None or self.task() is current_task()):
                 return
@@ -261,6 +260,8 @@ class Holding:
     def note_early_rollback(self) -> None:
         """Let nothing more be done in a unit whose transaction is rolled back before its end."""
         if self.kind is HoldKind.UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
+            if getattr(self.sync_session, "_flushing", False):
+                return  # a flush that failed: SQLAlchemy itself lets nothing more be done
             self.seen.lost = self.seen.lost or self.owns_commit(
                 f"the transaction of unit {self.name!r} was rolled back before its end", "rollback"
             )
@@ -301,7 +302,10 @@ class Holding:
         if bind is not None and bind not in self.engines.values():
             raise RequestRefused(
                 f"unit {self.name!r} was given another engine in a statement's bind arguments",
-                why=f"it covers {', '.join(self.databases)} and was opened at {self.origin}",
+                why=(
+                    f"it covers {', '.join(self.databases)} and was opened at {self.origin}; "
+                    f"this was at {places.caller()}"
+                ),
                 do=("name the database at the door", "open another unit for the other database"),
                 unit=self.name,
             )
@@ -318,7 +322,10 @@ class Holding:
         if engine is None:
             raise RequestRefused(
                 f"{_called(mapper, clause)} lives in {database!r}, which unit {self.name!r} does not cover",
-                why=f"the unit covers {', '.join(self.databases)}; it was opened at {self.origin}",
+                why=(
+                    f"the unit covers {', '.join(self.databases)}; it was opened at {self.origin}; "
+                    f"this was at {places.caller()}"
+                ),
                 do=(f"open a unit over {database!r}", "name both databases at the door"),
                 unit=self.name,
                 database=database,

@@ -236,10 +236,10 @@ def watch_statements(engine: Engine, controls: Mapping[str, str | None] | None =
                 return
             if controls is not None and (words := controls[args[1]]) is not None:
                 watch.holding.refuse_control(words)
+            watch.before(connection)
             in_use = watch.in_use
             if in_use is not None and not in_use.acquire(blocking=False):
                 watch.holding.refuse_overlap()
-            watch.before(connection)
             began = now()
             try:
                 send(*args, **kwargs)
