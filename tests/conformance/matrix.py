@@ -198,7 +198,8 @@ def page() -> str:
     lines += [
         "What becomes of the inner unit's work / of the outer one's, and the error that leaves the outer block, by what",
         'happens inside of the inner unit (where that was refused: in its place). "Cancelled" is `CancelledError` in',
-        "asyncio, `KeyboardInterrupt` in a thread. The deadline is that of the outer unit; an own unit does not have it.",
+        "asyncio, `KeyboardInterrupt` in a thread. The deadline is that of the outer unit: what is done inside is done in its",
+        "time. An own or plain unit that asked for a later one keeps that: its work is then committed.",
         "",
         _row(["", *End]),
         _rule(len(End) + 1),

@@ -119,6 +119,11 @@ _ROWS: Final = (
     "explain analyze with a as (delete from item returning id) select * from a",
     "explain analyze select writes()",
     "explain analyze create table explained as select 1 as a",
+    "explain (analyze, buffers) create table explained as select 1 as a",
+    "explain analyze create materialized view explained as select 1 as a",
+    "explain analyze select 1 as a into explained",
+    "explain (analyze on) with a as (select 1 as b) select b into explained from a",
+    "explain/**/analyze verbose/* ( */create table if not exists explained as values (1)",
     "select * into copied from item",
     "select id into unlogged copied from item",
     "create table copied as select * from item",
@@ -142,7 +147,6 @@ _CODE: Final = (
     "select count(writes()) from item",
     "select writes() over_and_over from generate_series(1, 3)",
     "select * from (select writes() as a offset 0) s",
-    "select exists (select writes())",
     "select array(select writes())",
     "values (writes())",
     "with a as (select writes()) select * from a",
@@ -351,6 +355,8 @@ _WITHOUT_EFFECT: Final = (
     "rollback prepared 'nothing'",
     "reassign owned by current_user to current_user",
     "select writes_stable()",
+    "select exists (select writes())",
+    "explain create table explained as select 1 as a",
 )
 
 # -- what switches the refusal off, before a write that hides
@@ -767,6 +773,7 @@ READS: Final = (
     "explain (analyze, buffers, format json) select * from item",
     "explain (verbose) with a as (select 1) select * from a",
     "explain insert into item (id, name, value) values (501, 'new', 1)",
+    "explain (analyze, verbose) select 'into' as a, \"id\" /* into */ from item -- into",
     "show transaction_read_only",
     "show search_path",
     "show all",

@@ -1,0 +1,1 @@
+"""Figures: what polysession costs beside plain SQLAlchemy, side by side in one run. Never a gate."""
