@@ -68,8 +68,8 @@ def _with_threads(url: str, rounds: int) -> list[Row]:
                     "statement, Sessions",
                     rounds,
                     UNITS,
-                    lambda: ours.execute(_ONE) and None,
-                    lambda: theirs.execute(_ONE) and None,
+                    lambda: ours.execute(_ONE),
+                    lambda: theirs.execute(_ONE),
                 )
             )
     engine.dispose()
@@ -98,7 +98,7 @@ async def _with_tasks(url: str, rounds: int) -> list[Row]:
     return [_told("empty unit, AsyncSessions", ours, theirs)]
 
 
-def _row(name: str, rounds: int, times: int, ours: Callable[[], None], theirs: Callable[[], None]) -> Row:
+def _row(name: str, rounds: int, times: int, ours: Callable[[], object], theirs: Callable[[], object]) -> Row:
     mine: list[float] = []
     plain: list[float] = []
     for _ in range(rounds):  # in turns, so that whatever else the machine does meets both alike
@@ -107,7 +107,7 @@ def _row(name: str, rounds: int, times: int, ours: Callable[[], None], theirs: C
     return _told(name, mine, plain)
 
 
-def _timed(work: Callable[[], None], times: int) -> float:
+def _timed(work: Callable[[], object], times: int) -> float:
     began = time.process_time()
     for _ in range(times):
         work()

@@ -115,7 +115,11 @@ async def held_by_a_generator(_: Cell, door: AsyncSessions) -> None:
 async def elsewhere(cell: Cell, door: AsyncSessions) -> None:
     """a unit's session in another thread; in another task"""
     async with door.begin() as session:
-        await cell.elsewhere(lambda: session.execute(ONE))
+
+        async def use() -> None:
+            await session.execute(ONE)
+
+        await cell.elsewhere(use)
 
 
 @misuse(errors.WrongOwner)
@@ -123,7 +127,11 @@ async def gathered(cell: Cell, door: AsyncSessions) -> None:
     """one warm session in asyncio.gather; one Session in four threads"""
     async with door.begin() as session:
         await session.execute(ONE)
-        answers = await cell.together(*[lambda: session.execute(ONE)] * 4)
+
+        async def use() -> None:
+            await session.execute(ONE)
+
+        answers = await cell.together(*[use] * 4)
         assert {type(answer) for answer in answers} == {errors.WrongOwner}
         raise answers[0]
 

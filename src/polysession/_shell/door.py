@@ -376,7 +376,7 @@ class Door:
         if foreign is not None:
             raise WrongOwner(
                 f"unit {foreign.name!r} over {names[0]} is open, but not in {places.here()}",
-                why=f"it was opened at {foreign.origin} by another task or thread",
+                why=f"it was opened at {foreign.origin} by another task or thread; asked for at {places.caller()}",
                 do=("open a unit of its own in each task or thread", "pass the identifiers, not the session"),
                 name=foreign.name,
             )

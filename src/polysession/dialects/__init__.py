@@ -5,16 +5,23 @@
 
 from __future__ import annotations
 
+import importlib
+
 from ..errors import RequestRefused
 from .base import Dialect
-from .mysql import MARIADB, MARIADB_GALERA, MYSQL, MYSQL_GALERA
-from .postgresql import POSTGRESQL
-from .sqlite import SQLITE
 
 __all__ = ["of"]
 
-_DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (POSTGRESQL, MYSQL, MARIADB, SQLITE)}
-_GALERA: dict[str, Dialect] = {dialect.name: dialect for dialect in (MYSQL_GALERA, MARIADB_GALERA)}
+_WHERE = {
+    ("postgresql", False): ("postgresql", "POSTGRESQL"),
+    ("mysql", False): ("mysql", "MYSQL"),
+    ("mysql", True): ("mysql", "MYSQL_GALERA"),
+    ("mariadb", False): ("mysql", "MARIADB"),
+    ("mariadb", True): ("mysql", "MARIADB_GALERA"),
+    ("sqlite", False): ("sqlite", "SQLITE"),
+}
+"""By name, and whether it is Galera: the module and the dialect in it. A program loads the tables that it uses."""
+_found: dict[tuple[str, bool], Dialect] = {}
 
 
 def of(backend_name: str, *, galera: bool = False) -> Dialect:
@@ -25,10 +32,14 @@ def of(backend_name: str, *, galera: bool = False) -> Dialect:
     known about an error at COMMIT, about lost updates or about read-only access, and a door that promises these would
     break its promise in silence.
     """
-    dialect = (_GALERA if galera else _DIALECTS).get(backend_name)
+    key = (backend_name, galera)
+    dialect = _found.get(key)
     if dialect is not None:
         return dialect
-    known = _GALERA if galera else _DIALECTS
+    if key in _WHERE:
+        module, name = _WHERE[key]
+        return _found.setdefault(key, getattr(importlib.import_module(f".{module}", __name__), name))
+    known = [name for name, is_galera in _WHERE if is_galera is galera]
     raise RequestRefused(
         f"polysession does not know the database {backend_name!r}{' on Galera' if galera else ''}",
         why=f"it knows: {', '.join(known)}; elsewhere it could not say what an error at COMMIT means",
