@@ -256,7 +256,9 @@ for each in ("commit", "rollback", "close", "begin", "prepare", "reset", "invali
     ends(each)
 
 
-def by_object(name: str, what: str, act: Callable[[Any], Any], error: type[BaseException] = errors.UnitOwnsCommit) -> None:
+def by_object(
+    name: str, what: str, act: Callable[[Any], Any], error: type[BaseException] = errors.UnitOwnsCommit
+) -> None:
     """The same by an object that SQLAlchemy gives out."""
 
     async def seed(_: Cell, door: AsyncSessions) -> None:
@@ -300,7 +302,7 @@ by_object(
     "connection_rollback",
     "session.connection().rollback(), and further work",
     rolls_back(lambda s: s.connection().rollback()),
-    Exception,
+    errors.UnitRolledBack,
 )
 
 
@@ -490,7 +492,7 @@ def test_misuse(cell: Cell, seeded: Misuse) -> None:
         with pytest.raises(seeded.error) as caught:
             await seeded.seed(cell, cell.door())
         chain = str(caught.value) + str(caught.value.__cause__ or "")
-        assert chain.count(f"{__file__}:") >= (seeded.places if seeded.error is not Exception else 0), chain
+        assert chain.count(f"{__file__}:") >= seeded.places, chain
         assert cell.witness.items() == []
 
     cell.conduct(test)
@@ -518,17 +520,12 @@ def test_an_unchanged_object_may_be_given_again(cell: Cell) -> None:
 
 def page() -> str:
     """The page of all misuses."""
-    rows = [
-        f"| {each.sentence} | {', '.join(each.doors)} | {_error(each.error)} |"
-        for each in MISUSES
-    ]
+    rows = [f"| {each.sentence} | {', '.join(each.doors)} | {_error(each.error)} |" for each in MISUSES]
     return "\n".join([_HEAD, "| misuse | doors | ends in |", "| --- | --- | --- |", *rows, ""])
 
 
 def _error(error: type[BaseException]) -> str:
     code = getattr(error, "code", None)
-    if error is Exception:
-        return "SQLAlchemy's `InvalidRequestError`, or [`UnitRolledBack`](errors/unit-rolled-back.md)"
     return f"[`{error.__name__}`](errors/{code}.md)" if code else f"`{error.__name__}`"
 
 

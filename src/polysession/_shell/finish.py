@@ -13,6 +13,7 @@ from typing import Any, cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 
+from ..errors import UnitOwnsCommit
 from .guard import refuse_open_savepoint
 from .holding import Holding
 from .lazy import Ended, mark_objects
@@ -63,6 +64,8 @@ class Finish:
             return  # the socket is the parent process's
         holding.leaving = holding.rolled_back = True
         holding.undo()
+        if isinstance(holding.seen.lost, UnitOwnsCommit):
+            return  # SQLAlchemy's objects have lost track of the transaction; the pool rolls it back
         if session.get_transaction() is not None:
             session.rollback()
         for connection in holding.connections.values():

@@ -225,7 +225,9 @@ def guarded(base: type[S]) -> type[S]:
         return base
     cls = _classes.get(base)
     if cls is None:
-        cls = _classes.setdefault(base, cast("type[Guarded]", type(base.__name__, (Guarded, base), {"__module__": base.__module__})))
+        cls = _classes.setdefault(
+            base, cast("type[Guarded]", type(base.__name__, (Guarded, base), {"__module__": base.__module__}))
+        )
     return cast("type[S]", cls)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from .. import dialects
 from ..dialects.base import StatementTimeout
-from ..errors import DeadlineExceeded, UnitRolledBack
+from ..errors import DeadlineExceeded, UnitOwnsCommit, UnitRolledBack
 from . import pooled
 from .signs import said_by_server, takes_transaction
 
@@ -127,6 +127,13 @@ class Watch:
         if error is None:
             return
         holding = self.holding
+        if isinstance(error, UnitOwnsCommit):
+            raise UnitRolledBack(
+                f"unit {holding.name!r} is rolled back: {error.what}",
+                why=error.why,
+                do=error.do,
+                unit=holding.name,
+            ) from error
         raise UnitRolledBack(
             f"{holding.kind} {holding.name!r} cannot go on: the server has rolled back its whole transaction",
             why=f"{type(error).__name__} was swallowed inside it; it was opened at {holding.origin}",
@@ -182,7 +189,6 @@ class Watch:
             _say(connection, setting.apply)
             if setting.undo:
                 connection.info[_UNDO] = setting.undo
-
 
     def _lift_limit(self, connection: Connection) -> None:
         undo = connection.info.pop(_UNDO, None)
