@@ -52,7 +52,7 @@ format: venv ## put the code into the house's form
 	$(RUN) ruff format
 
 conformance: venv engines ## run the conformance suite and write docs/conformance.md from its outcome
-	POLYSESSION_WRITE_TABLE=1 $(RUN) pytest tests/conformance $(ARGS)
+	POLYSESSION_WRITE_TABLE=1 $(RUN) pytest -n $(WORKERS) tests/conformance $(ARGS)
 
 prove: venv engines ## the long experiments, each with the control that must fail
 	$(RUN) proofs $(ARGS)

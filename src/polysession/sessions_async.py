@@ -65,6 +65,8 @@ class AsyncSessions(Door):
         observers: Iterable[Observer] = (),
     ) -> None:
         super().__init__(databases, observers=observers)
+        self._ending: set[asyncio.Task[None]] = set()
+        """Ends of units that were dropped."""
         self._performers: dict[type, Callable[[Any], Any]] = {
             Open: lambda step: self._open(step.scope, step.transaction),
             Flush: lambda step: _flush(step.holding),
@@ -386,14 +388,20 @@ class AsyncSessions(Door):
                     log_failed_hook(step.hook)
                 raise
 
+    def _end_later(self, unit: AsyncUnit[Any], scope: Scope) -> None:
+        task = asyncio.get_running_loop().create_task(unit._end_dropped(scope))
+        self._ending.add(task)  # a loop holds its tasks by weak references only
+        task.add_done_callback(self._ending.discard)
+
     async def _told(self, scope: Scope, leaving: BaseException | None) -> None:
         """The unit has ended: mark the error that leaves it, call the hooks."""
         assert scope.outcome is not None
         if leaving is not None:
             mark_outcome(leaving, scope.outcome)
         if scope.hooks:
+            hooks, scope.hooks = scope.hooks, []  # at most once, whatever interrupts them
             try:
-                await drive_async(hook_steps(scope.hooks, scope.outcome, leaving), self._perform)
+                await drive_async(hook_steps(hooks, scope.outcome, leaving), self._perform)
             except BaseException as failed:
                 mark_outcome(failed, scope.outcome)
                 raise
@@ -422,7 +430,7 @@ class AsyncSessions(Door):
 class AsyncUnit(AbstractAsyncContextManager[S]):
     """A unit of work as an asynchronous context manager: opened once, by one task. Made by `begin` and `read`."""
 
-    __slots__ = ("_door", "_loop", "_name", "_options", "_origin", "_role", "_scope", "_timer")
+    __slots__ = ("_door", "_leaving", "_loop", "_name", "_options", "_origin", "_role", "_runs_in", "_scope", "_timer")
 
     def __init__(
         self, door: AsyncSessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
@@ -433,7 +441,9 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         self._origin = origin
         self._role = role
         self._loop: _Loop | None = None
+        self._runs_in: asyncio.AbstractEventLoop | None = None
         self._scope: Scope | None = None
+        self._leaving = False
         self._timer = _NO_TIMER
 
     async def __aenter__(self) -> S:
@@ -447,6 +457,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         scope = door._scope(self._options, self._name, self._origin, self._role)
         if self._loop is not None:
             self._loop.begin(scope)
+        self._runs_in = asyncio.get_running_loop()
         self._scope = scope
         try:
             await drive_async(enter_steps(scope), door._perform)
@@ -463,6 +474,9 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
     ) -> bool | None:
         scope = self._scope
         assert scope is not None
+        if self._leaving:
+            return None  # it was taken for dropped, and is ended already
+        self._leaving = True
         leaving = await self._end(scope, error)
         if self._loop is not None and await self._loop.repeats(scope, leaving):
             return True
@@ -501,9 +515,27 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
 
     def __del__(self) -> None:
         scope = self._scope
-        if scope is not None and scope.decides and scope.holding is not None and scope.outcome is None:
-            self._door._left(scope)  # nothing can be awaited here: the connection is ended by its pool
+        if scope is None or self._leaving or not scope.decides or scope.holding is None or scope.outcome is not None:
+            return
+        try:
+            assert self._runs_in is not None
+            self._runs_in.call_soon_threadsafe(self._door._end_later, self, scope)
+        except RuntimeError:  # its loop is closed and nothing can be awaited: the connection is ended by its pool
+            self._door._left(scope)
             self._door._say_dropped(scope)
+
+    async def _end_dropped(self, scope: Scope) -> None:
+        """The last reference is gone: end the unit where it was opened, in its loop."""
+        for _ in range(3):
+            # a generator that was dropped in a cycle is closed by its loop at the same time, and leaves the block
+            await asyncio.sleep(0)
+        if self._leaving or scope.outcome is not None:
+            return
+        self._leaving = True
+        self._door._say_dropped(scope)
+        await self._end(scope, GeneratorExit())
+        if scope.outermost:
+            await self._door._told(scope, None)
 
     def __enter__(self) -> NoReturn:
         raise WrongDoor(

@@ -184,10 +184,10 @@ def page() -> str:
     lines += [_entries(situation) for situation in (Situation.NONE, Situation.SAME)]
     lines += ["", _diagram(modes), "## If the two differ", ""]
     lines += [
-        "The inner unit asks for another one than the open unit has. `own` and `plain` give what was asked for; a plain",
-        "unit has no transaction, so it cannot give an isolation level or a snapshot. Units over other databases are",
-        "strangers to each other; `databases` is a unit over more than the open one covers. A joined unit may have a",
-        "deadline that ends sooner: it is kept, and no longer than that unit lasts. `retry` of a plain unit never",
+        "The inner unit asks for another one than the open unit has. `own` and `plain` give what was asked for; a",
+        "plain unit has no transaction, so it cannot give an isolation level or a snapshot. Units over other databases",
+        "are strangers to each other; `databases` is a unit over more than the open one covers. A joined unit may",
+        "have a deadline that ends sooner: it is kept, and no longer than that unit lasts. `retry` of a plain unit never",
         "repeats, because what its statements did is never known to be undone; its error says so.",
         "",
         heading,
@@ -196,10 +196,10 @@ def page() -> str:
     lines += [_entries(situation) for situation in Situation if situation not in (Situation.NONE, Situation.SAME)]
     lines += ["", "## How it ends", ""]
     lines += [
-        "What becomes of the inner unit's work / of the outer one's, and the error that leaves the outer block, by what",
-        'happens inside of the inner unit (where that was refused: in its place). "Cancelled" is `CancelledError` in',
-        "asyncio, `KeyboardInterrupt` in a thread. The deadline is that of the outer unit: what is done inside is done in its",
-        "time. An own or plain unit that asked for a later one keeps that: its work is then committed.",
+        "What becomes of the inner unit's work / of the outer one's, and the error that leaves the outer block, by",
+        'what happens inside of the inner unit (where that was refused: in its place). "Cancelled" is `CancelledError`',
+        "in asyncio, `KeyboardInterrupt` in a thread. The deadline is that of the outer unit: what is done inside is done",
+        "in its time. An own or plain unit that asked for a later one keeps that: its work is then committed.",
         "",
         _row(["", *End]),
         _rule(len(End) + 1),
@@ -217,8 +217,8 @@ def page() -> str:
     alone = {Entry.OWN: _P.REQUIRED, Entry.PLAIN: _P.SUPPORTS, Entry.REFUSED: _P.MANDATORY}
     lines += [_ends(name, mode, Situation.NONE) for name, mode in alone.items()]
     sqlite = (
-        "SQLite has one writer at a time: an own unit that writes inside of one that has written would wait for its own\n"
-        "caller; it ends in `CheckoutTimeout` instead."
+        "SQLite has one writer at a time: an own unit that writes inside of one that has written would wait for its\n"
+        "own caller; it ends in `CheckoutTimeout` instead."
     )
     return "\n".join([*lines, "", sqlite, ""])
 

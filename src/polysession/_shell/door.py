@@ -418,7 +418,10 @@ class Door:
 
     def _dropped(self, holding: Holding) -> None:
         if holding.ended is None:
+            taken = holding.taken
             holding.end(Outcome.DROPPED, holding.origin)
+            if taken is not None:
+                self._take_back(taken)
             warnings.warn(
                 f"polysession: {holding.kind} {holding.name!r} was dropped without close(); it was opened at "
                 f"{holding.origin} by {holding.owner}",
@@ -426,6 +429,9 @@ class Door:
                 stacklevel=2,
                 source=None,
             )
+
+    def _take_back(self, connection: Connection) -> None:
+        """Return the connection of a session that was dropped. Overridden by the asynchronous door."""
 
     def _say_dropped(self, scope: Scope) -> None:
         warnings.warn(

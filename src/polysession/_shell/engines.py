@@ -17,6 +17,8 @@ import sqlite3
 import tempfile
 import threading
 import weakref
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -71,13 +73,31 @@ class Secret(str):
 class _Set:
     """The engines of one process and, for asyncio, one event loop."""
 
-    __slots__ = ("engines", "loop", "process", "rooms")
+    __slots__ = ("engines", "last_act", "loop", "process", "rooms")
 
     def __init__(self, process: Process, loop: asyncio.AbstractEventLoop | None) -> None:
         self.process = process
         self.loop = weakref.ref(loop) if loop is not None else None
         self.engines: dict[_Key, AnyEngine] = {}
         self.rooms: dict[str, Room] = {}
+        self.last_act = _last_act(self.engines) if loop is not None else None
+        if self.last_act is not None:
+            with suppress(StopIteration):  # it waits for nothing before its yield
+                self.last_act.asend(None).send(None)
+
+
+async def _last_act(engines: dict[_Key, AnyEngine]) -> AsyncGenerator[None, None]:
+    """Close the idle connections when their event loop ends, while they can still be closed.
+
+    Whoever ends a loop closes the asynchronous generators that were begun in it (Python documentation,
+    `loop.shutdown_asyncgens`; `asyncio.run` does it): there is no other word from a loop before its end.
+    """
+    try:
+        yield
+    finally:
+        for engine in engines.values():
+            if EngineRoom.is_ours(cast("AsyncEngine", engine).sync_engine):
+                await cast("AsyncEngine", engine).dispose()
 
 
 class EngineRoom:
@@ -141,10 +161,8 @@ class EngineRoom:
         """The same for asyncio; engines of other loops are left to them, those of closed loops are forgotten."""
         loop = asyncio.get_running_loop()
         for engines in self._take_all():
-            if engines.loop is not None and engines.loop() is loop:
-                for engine in engines.engines.values():
-                    if self.is_ours(cast("AsyncEngine", engine).sync_engine):
-                        await cast("AsyncEngine", engine).dispose()
+            if engines.loop is not None and engines.loop() is loop and engines.last_act is not None:
+                await engines.last_act.aclose()
         self._remove_folder()
 
     def _take_all(self) -> list[_Set]:

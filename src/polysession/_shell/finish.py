@@ -65,7 +65,7 @@ class Finish:
         holding.leaving = holding.rolled_back = True
         holding.undo()
         if isinstance(holding.seen.lost, UnitOwnsCommit):
-            return  # SQLAlchemy's objects have lost track of the transaction; the pool rolls it back
+            return  # SQLAlchemy's objects have lost track of the transaction; its connection is thrown away
         if session.get_transaction() is not None:
             session.rollback()
         for connection in holding.connections.values():
@@ -80,6 +80,7 @@ class Finish:
         if holding.is_inherited:
             return
         holding.leaving = True
+        broken = broken or isinstance(holding.seen.lost, UnitOwnsCommit)
         mark_objects(session, Ended(str(holding.kind), holding.name, holding.origin))
         try:
             if broken:

@@ -103,8 +103,8 @@ class Holding:
         "models",
         "name",
         "opened_at",
-        "options",
         "opening",
+        "options",
         "origin",
         "owner",
         "process",
@@ -114,6 +114,7 @@ class Holding:
         "seen",
         "session",
         "strict",
+        "taken",
         "task",
         "tell",
         "thread",
@@ -153,6 +154,8 @@ class Holding:
         """Only the thread or task that opened it may use it."""
         self.session: Session | AsyncSession | None = None
         """Set for units. A session that its owner ends is only watched, so that dropping it can be noticed."""
+        self.taken: Connection | None = None
+        """For a session of asyncio that its owner ends: its connection, which cannot be returned without its loop."""
         self.at_begin = at_begin
         self.at_end: Callable[[], None] | None = None
         """What has to be undone on the connection before it goes back."""
@@ -355,6 +358,8 @@ class Holding:
     def begun(self, connection: Connection) -> None:
         """The session took a connection: say how its transaction begins where the engine's kind does not."""
         connection.info[HOLDING] = self
+        if self.awaits and self.kind is HoldKind.SESSION and connection.engine in self.engines.values():
+            self.taken = connection
         attach(connection, self.seen)
         if self.at_begin is not None:
             self.at_begin(connection)
@@ -374,7 +379,7 @@ class Holding:
         if self.ended is None:
             self.ended = outcome
             self.ended_at = at or places.caller()
-        self.session = None
+        self.session = self.taken = None
         self.watch = None
         self.scope = None
         fact: Fact = HoldEnded(self.id, outcome, time.monotonic())
