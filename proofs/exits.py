@@ -49,7 +49,7 @@ _PATIENCE: Final = 5.0
 """Seconds in which the server must have noticed that a connection ended."""
 _SIDES: Final[Mapping[str, Callable[[str], Side]]] = {"ours": Ours, "plain": Plain}
 _ASYNC_SIDES: Final[Mapping[str, Callable[[str], AsyncSide]]] = {"ours": OursAsync, "plain": PlainAsync}
-_CERTAIN: Final = frozenset({"exception", "generator", "thread death"})
+_CERTAIN: Final = frozenset({"exception", "generator", "thread death", "left open"})
 """Exits after which a unit cannot have committed."""
 
 
@@ -206,7 +206,7 @@ def _measured(
 def judge(row: Row, units: int) -> list[str]:
     """What is not as promised."""
     told = row.told
-    left_open = row.seen.get("threads that leave a session open", 0)
+    left_open = row.seen.get("left open", 0)
     expectations: tuple[tuple[str, bool], ...] = (
         (f"{row.held} still held", row.held == 0),
         (f"{row.out} connections still out", row.out == 0),
@@ -233,7 +233,7 @@ def judge_controls(plain: Iterable[Row], forgetful: Row) -> list[str]:
     wrong = [
         f"the control reported the sessions that were left open in {row.cell}"
         for row in plain
-        if row.seen.get("threads that leave a session open") and row.reported_dropped
+        if row.seen.get("left open") and row.reported_dropped
     ]
     if not (forgetful.held and forgetful.out and forgetful.served < SIZE and judge(forgetful, 0)):
         wrong.append("sessions that nobody closed were not found out")

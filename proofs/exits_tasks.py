@@ -13,7 +13,7 @@ import threading
 import time
 import types
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -129,8 +129,8 @@ async def cancelled(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
         if task.cancelled():
             try:
                 task.result()
-            except asyncio.CancelledError as error:
-                tally.ended(n, error)
+            except asyncio.CancelledError as cancelled:
+                tally.ended(n, cancelled)
                 seen["cancelled"] += 1
             return
         error = task.exception()
@@ -188,6 +188,34 @@ async def thread_death(side: AsyncSide, tally: Tally, units: int, seed: int) -> 
     return seen
 
 
+async def left_open(side: AsyncSide, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """The unit's task ends and leaves the unit, or an open session, behind."""
+    seen: Counter[str] = Counter()
+    room = asyncio.Semaphore(side.writers)
+
+    async def leaves_session(n: int) -> None:
+        await _work(side.open(), tally, n)
+
+    async def leaves_unit(n: int) -> None:
+        unit = side.begin()
+        await _work(await unit.__aenter__(), tally, n)
+
+    async def one(draw: random.Random) -> None:
+        n = tally.number()
+        leaves = draw.choice((leaves_session, leaves_unit))
+        async with room:
+            try:
+                await asyncio.create_task(leaves(n))
+                tally.ended(n, GeneratorExit())
+                seen["left open"] += 1
+            except Exception as error:
+                tally.ended(n, error, expected=False)
+            gc.collect()  # a session in a transaction is a cycle: it keeps its connection and locks until collected
+
+    await _by_workers(one, tally, units, seed)
+    return seen
+
+
 @types.coroutine
 def _stepped(work: Coroutine[Any, Any, Any], at: int, act: Callable[[], None]) -> Generator[Any, Any, int]:
     """Await `work` and call `act` when it suspends for the `at`-th time; how often it suspended."""
@@ -229,13 +257,15 @@ async def _honest(side: AsyncSide, tally: Tally) -> None:
 
 
 async def _by_workers(
-    one: Callable[[random.Random], Awaitable[None]], tally: Tally, units: int, seed: int
+    one: Callable[[random.Random], Coroutine[Any, Any, None]], tally: Tally, units: int, seed: int
 ) -> Counter[str]:
     async def work(number: int) -> None:
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):
             if not tally.starved:
-                await one(draw)
+                # a task of its own: a generator that was dropped is closed some loop steps later, and until then its
+                # unit is the one that is open in the context of whoever dropped it
+                await asyncio.create_task(one(draw))
 
     await asyncio.gather(*(work(number) for number in range(WORKERS)))
     return Counter()
@@ -248,6 +278,7 @@ EXITS: Final[Mapping[str, Exit]] = {
     "exception": raised,
     "generator": generator,
     "thread death": thread_death,
+    "left open": left_open,
     "cancel": cancelled,
 }
 """By the name of the exit."""

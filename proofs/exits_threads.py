@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Self, cast
 
 from sqlalchemy.orm import Session
 
@@ -72,7 +72,7 @@ def generator(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
             unit = rows(n)
             next(unit)
             if way == "closed":
-                unit.close()
+                cast("Any", unit).close()
             elif way == "in a cycle":
                 knot: list[Any] = [unit]
                 knot.append(knot)
@@ -88,42 +88,28 @@ def generator(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
 
 
 def thread_death(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
-    """A thread of its own for each unit, which dies of an error in the block or leaves an open session behind."""
-    draw = random.Random(seed)
-    seen: Counter[str] = Counter()
+    """A thread of its own for each unit, which dies of an error in the block."""
 
     def dies(n: int) -> None:
         with side.begin() as session:
             _work(session, tally, n)
             raise Boom
 
-    def leaves(n: int) -> None:
+    return _by_dying_threads((dies,), side, tally, units, seed)
+
+
+def left_open(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
+    """A thread of its own for each unit, which ends and leaves the unit, or an open session, behind."""
+
+    def leaves_session(n: int) -> None:
         _work(side.open(), tally, n)
 
-    def run(end: Callable[[int], None], n: int) -> None:
-        try:
-            end(n)
-            tally.ended(n, GeneratorExit())
-        except Boom as error:
-            tally.ended(n, error)
-            raise
-        except Exception as error:
-            tally.ended(n, error, expected=False)
+    def leaves_unit(n: int) -> None:
+        unit = side.begin()
+        _work(unit.__enter__(), tally, n)
 
-    quiet, threading.excepthook = threading.excepthook, lambda _: None
-    try:
-        while tally.begun < units and not tally.starved:
-            ends = [draw.choice((dies, leaves)) for _ in range(min(side.writers, WORKERS, units - tally.begun))]
-            seen["threads that leave a session open"] += ends.count(leaves)
-            batch = [threading.Thread(target=run, args=(end, tally.number())) for end in ends]
-            for thread in batch:
-                thread.start()
-            while any(thread.is_alive() for thread in batch):
-                batch[-1].join(0.01)
-                gc.collect()  # a session in a transaction is a cycle: it keeps its connection and locks until collected
-            gc.collect()
-    finally:
-        threading.excepthook = quiet
+    seen = _by_dying_threads((leaves_session, leaves_unit), side, tally, units, seed)
+    seen["left open"] = tally.begun - tally.unexpected.total()
     return seen
 
 
@@ -281,6 +267,39 @@ def _by_workers(one: Callable[[random.Random], None], tally: Tally, units: int, 
     return Counter()
 
 
+def _by_dying_threads(
+    ends: Sequence[Callable[[int], None]], side: Side, tally: Tally, units: int, seed: int
+) -> Counter[str]:
+    draw = random.Random(seed)
+
+    def run(end: Callable[[int], None], n: int) -> None:
+        try:
+            end(n)
+            tally.ended(n, GeneratorExit())
+        except Boom as error:
+            tally.ended(n, error)
+            raise
+        except Exception as error:
+            tally.ended(n, error, expected=False)
+
+    quiet, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        while tally.begun < units and not tally.starved:
+            batch = [
+                threading.Thread(target=run, args=(draw.choice(ends), tally.number()))
+                for _ in range(min(side.writers, WORKERS, units - tally.begun))
+            ]
+            for thread in batch:
+                thread.start()
+            while any(thread.is_alive() for thread in batch):
+                batch[-1].join(0.01)
+                gc.collect()  # a session in a transaction is a cycle: it keeps its connection and locks until collected
+            gc.collect()
+    finally:
+        threading.excepthook = quiet
+    return Counter()
+
+
 Exit = Callable[[Side, Tally, int, int], Counter[str]]
 
 EXITS: Final[Mapping[str, Exit]] = {
@@ -288,6 +307,7 @@ EXITS: Final[Mapping[str, Exit]] = {
     "exception": raised,
     "generator": generator,
     "thread death": thread_death,
+    "left open": left_open,
     "interrupt": interrupted,
 }
 """By the name of the exit."""

@@ -98,7 +98,7 @@ class Ours(_OurCounts):
     """`Sessions`."""
 
     def __init__(self, url: str) -> None:
-        self.door = Sessions.from_mapping(_settings(url))
+        self.door: Sessions = Sessions.from_mapping(_settings(url))
         self.writers = _writers(url)
 
     def begin(self) -> AbstractContextManager[Session]:
@@ -119,7 +119,7 @@ class OursAsync(_OurCounts):
     """`AsyncSessions`."""
 
     def __init__(self, url: str) -> None:
-        self.door = AsyncSessions.from_mapping(_settings(url))
+        self.door: AsyncSessions = AsyncSessions.from_mapping(_settings(url))
         self.writers = _writers(url)
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:

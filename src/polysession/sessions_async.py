@@ -8,12 +8,14 @@ import inspect
 import os
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final, overload
 
+from sqlalchemy import util
+from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from . import config
@@ -65,8 +67,8 @@ class AsyncSessions(Door):
         observers: Iterable[Observer] = (),
     ) -> None:
         super().__init__(databases, observers=observers)
-        self._ending: set[asyncio.Task[None]] = set()
-        """Ends of units that were dropped."""
+        self._ending: set[asyncio.Task[Any]] = set()
+        """Ends of units and sessions that were dropped."""
         self._performers: dict[type, Callable[[Any], Any]] = {
             Open: lambda step: self._open(step.scope, step.transaction),
             Flush: lambda step: _flush(step.holding),
@@ -243,7 +245,7 @@ class AsyncSessions(Door):
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
     ) -> Iterator[AsyncUnit[AsyncSession]]:
-        """As `run`, for a block: `for attempt in sessions.attempts("orders"):` and in it `async with attempt as session:`.
+        """As `run`, for a block: `for attempt in sessions.attempts("orders"):`, then `async with attempt as session:`.
 
         Each turn is a unit of its own. An error that may vanish is swallowed at the end of the block and the loop goes
         on; after a unit that committed, and after any other error, it ends.
@@ -388,10 +390,24 @@ class AsyncSessions(Door):
                     log_failed_hook(step.hook)
                 raise
 
-    def _end_later(self, unit: AsyncUnit[Any], scope: Scope) -> None:
-        task = asyncio.get_running_loop().create_task(unit._end_dropped(scope))
-        self._ending.add(task)  # a loop holds its tasks by weak references only
-        task.add_done_callback(self._ending.discard)
+    def _later(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        """Do in `loop` what cannot be awaited where an object is dropped; False if that loop is closed."""
+
+        def begin() -> None:
+            task = loop.create_task(work())
+            self._ending.add(task)  # a loop holds its tasks by weak references only
+            task.add_done_callback(self._ending.discard)
+
+        try:
+            loop.call_soon_threadsafe(begin)
+        except RuntimeError:
+            return False
+        return True
+
+    def _take_back(self, connection: Connection) -> None:
+        loop = self._ready_engines.loop_of(connection.engine)
+        if loop is not None:  # else SQLAlchemy ends it as well as it can
+            self._later(loop, lambda: util.greenlet_spawn(connection.close))
 
     async def _told(self, scope: Scope, leaving: BaseException | None) -> None:
         """The unit has ended: mark the error that leaves it, call the hooks."""
@@ -517,11 +533,9 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         scope = self._scope
         if scope is None or self._leaving or not scope.decides or scope.holding is None or scope.outcome is not None:
             return
-        try:
-            assert self._runs_in is not None
-            self._runs_in.call_soon_threadsafe(self._door._end_later, self, scope)
-        except RuntimeError:  # its loop is closed and nothing can be awaited: the connection is ended by its pool
-            self._door._left(scope)
+        assert self._runs_in is not None
+        if not self._door._later(self._runs_in, lambda: self._end_dropped(scope)):
+            self._door._left(scope)  # nothing can be awaited any more: the connection is ended by its pool
             self._door._say_dropped(scope)
 
     async def _end_dropped(self, scope: Scope) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
@@ -188,7 +188,7 @@ def insert_returning(session: Session) -> None:
 
 @way()
 def insert_into_the_table(session: Session) -> None:
-    session.execute(sa.insert(Item.__table__).values(**_NEW))
+    session.execute(sa.insert(cast("sa.Table", Item.__table__)).values(**_NEW))
 
 
 @way()
@@ -283,17 +283,18 @@ def create_a_table(session: Session) -> None:
 
 @way()
 def drop_a_table(session: Session) -> None:
-    session.execute(sa.schema.DropTable(Invoice.__table__.metadata.tables["part"]))
+    session.execute(sa.schema.DropTable(cast("sa.Table", Invoice.__table__).metadata.tables["part"]))
 
 
 @way()
 def create_an_index(session: Session) -> None:
-    sa.Index("item_by_value", Item.__table__.c.value, _table=Item.__table__).create(session.connection())
+    table = cast("sa.Table", Item.__table__)
+    sa.Index("item_by_value", table.c.value, _table=table).create(session.connection())
 
 
 @way()
 def ddl(session: Session) -> None:
-    session.execute(sa.DDL("alter table item add column more integer"))
+    session.execute(cast("Any", sa.DDL)("alter table item add column more integer"))
 
 
 # -- connections
@@ -338,9 +339,7 @@ def not_read_only_of_the_session(session: Session) -> None:
 
 @way()
 def executemany_of_the_connection(session: Session) -> None:
-    session.connection().execute(
-        sa.text("insert into item (id, name, value) values (:id, :name, :value)"), _TWO
-    )
+    session.connection().execute(sa.text("insert into item (id, name, value) values (:id, :name, :value)"), _TWO)
 
 
 @way()

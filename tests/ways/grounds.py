@@ -11,9 +11,8 @@ import hashlib
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -82,7 +81,11 @@ class Ground(ABC):
 
 def ground(servers: Servers, target: str) -> Ground:
     """The ground of a target. Skips the test if its engine is missing."""
-    kinds = {"sqlite": _SQLiteGround, "pg": _PostgresGround, "mariadb": _MariaGround}
+    kinds: dict[str, Callable[[Servers, str], Ground]] = {
+        "sqlite": _SQLiteGround,
+        "pg": _PostgresGround,
+        "mariadb": _MariaGround,
+    }
     return kinds[mark_of(target)](servers, target)
 
 
@@ -98,13 +101,38 @@ def _digest(rows: Iterable[Any]) -> str:
 
 # -- PostgreSQL
 
-_CATALOGS: Final = """
-pg_class:oid pg_attribute:attrelid pg_attrdef:oid pg_constraint:oid pg_index:indexrelid pg_trigger:oid pg_rewrite:oid
-pg_proc:oid pg_type:oid pg_enum:oid pg_operator:oid pg_opclass:oid pg_opfamily:oid pg_cast:oid pg_collation:oid
-pg_conversion:oid pg_namespace:oid pg_sequence:seqrelid pg_policy:oid pg_publication:oid pg_statistic_ext:oid
-pg_ts_config:oid pg_ts_dict:oid pg_extension:oid pg_event_trigger:oid pg_foreign_data_wrapper:oid
-pg_foreign_server:oid pg_language:oid pg_am:oid pg_default_acl:oid
-""".split()
+_CATALOGS: Final = [
+    "pg_class:oid",
+    "pg_attribute:attrelid",
+    "pg_attrdef:oid",
+    "pg_constraint:oid",
+    "pg_index:indexrelid",
+    "pg_trigger:oid",
+    "pg_rewrite:oid",
+    "pg_proc:oid",
+    "pg_type:oid",
+    "pg_enum:oid",
+    "pg_operator:oid",
+    "pg_opclass:oid",
+    "pg_opfamily:oid",
+    "pg_cast:oid",
+    "pg_collation:oid",
+    "pg_conversion:oid",
+    "pg_namespace:oid",
+    "pg_sequence:seqrelid",
+    "pg_policy:oid",
+    "pg_publication:oid",
+    "pg_statistic_ext:oid",
+    "pg_ts_config:oid",
+    "pg_ts_dict:oid",
+    "pg_extension:oid",
+    "pg_event_trigger:oid",
+    "pg_foreign_data_wrapper:oid",
+    "pg_foreign_server:oid",
+    "pg_language:oid",
+    "pg_am:oid",
+    "pg_default_acl:oid",
+]
 _WHOLE: Final = (
     "select * from pg_namespace",
     "select * from pg_language",
@@ -158,6 +186,7 @@ class _PostgresGround(Ground):
         name = f"{self._template.name}_way"
         self._server.create_database(name, self._template.name)
         self.database = FreshDatabase(self.target, name, self._server)
+        self._server.ask(f"alter database {name} set lock_timeout = '2s'")
         with psycopg.connect(self._server.dsn(name, "app"), autocommit=True) as connection:
             connection.execute("begin")
             connection.execute("insert into pending values (1)")

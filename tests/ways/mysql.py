@@ -24,7 +24,7 @@ SETUP: Final = (
     "partition high values less than maxvalue)",
     "create table dated (id integer primary key) with system versioning",
     "create table doc (id integer primary key, body json, words text, fulltext (words))",
-    "insert into doc values (1, '{\"a\": {\"b\": [1, 2, 3]}, \"c\": \"x\"}', 'a quick fox')",
+    'insert into doc values (1, \'{"a": {"b": [1, 2, 3]}, "c": "x"}\', \'a quick fox\')',
     "create index item_value on item (value)",
     "create view item_v as select id, name, value from item",
     "create sequence sq",
@@ -147,9 +147,9 @@ _CODE: Final = (
     "set statement max_statement_time = 10 for analyze table item persistent for all",
 )
 _CODE_TWICE: Final = (
-    (f"prepare p from \"{_NEW}\"", "execute p"),
+    (f'prepare p from "{_NEW}"', "execute p"),
     ("prepare p from 'select writes()'", "execute p"),
-    (f"set @q = \"{_NEW}\"", "prepare p from @q", "execute p"),
+    (f'set @q = "{_NEW}"', "prepare p from @q", "execute p"),
     ("prepare p from 'set session tx_read_only = 0'", "execute p", "select writes()"),
     ("begin", _NEW, "commit"),
     ("start transaction", _NEW, "commit"),
@@ -327,7 +327,7 @@ _SEVERAL: Final = (
     f"select 1; start transaction read write; {_NEW}; commit",
     "select 1; call begins()",
     "select ';'; call begins()",
-    "select \"a;b\"; call begins()",
+    'select "a;b"; call begins()',
     "select 1 as `a;b`; call begins()",
     "select 1 /* ; */; call begins()",
     "select 1 # ;\n; call begins()",
@@ -346,7 +346,7 @@ _DISGUISES: Final = (
     f"-- select\n{_NEW}",
     f"/*! {_NEW} */",
     f"/*M!100000 {_NEW} */",
-    f"/*!insert*/ into item (id, name, value) values (501, 'new', 1)",
+    "/*!insert*/ into item (id, name, value) values (501, 'new', 1)",
     "InSeRt InTo item (id, name, value) VaLuEs (501, 'new', 1)",
     "insert/**/into/**/item(id,name,value)values(501,'new',1)",
 )

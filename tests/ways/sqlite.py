@@ -122,7 +122,7 @@ _DEFINITIONS: Final = (
     "pragma main.user_version = 7",
     "pragma user_version(7)",
     "pragma application_id = 7",
-    "PRAGMA \"application_id\" = 8",
+    'PRAGMA "application_id" = 8',
     "pragma/**/user_version/**/=/**/9",
     "/* first */ pragma user_version = 10",
     "-- first\npragma user_version = 11",
@@ -137,7 +137,11 @@ _DEFINITIONS: Final = (
     "/* first */ attach database '{folder}/attached.db' as other",
 )
 _ATTACHED: Final = (
-    ("attach '{folder}/attached.db' as other", "create table other.made (id integer)", "insert into other.made values (1)"),
+    (
+        "attach '{folder}/attached.db' as other",
+        "create table other.made (id integer)",
+        "insert into other.made values (1)",
+    ),
     ("attach '{folder}/attached.db' as other", "pragma other.user_version = 5"),
     ("attach '{database}' as again", "insert into again.item (id, name, value) values (501, 'new', 1)"),
     ("attach 'file:{folder}/attached.db?mode=rwc' as other", "create table other.made (id integer)"),
@@ -213,7 +217,7 @@ _SWITCHES: Final = (
     "pragma query_only (0)",
     "pragma main.query_only = off",
     "pragma temp.query_only = 0",
-    "pragma \"query_only\" = off",
+    'pragma "query_only" = off',
     "pragma [query_only] = 0",
     "pragma `query_only` = 0",
     "PRAGMA Query_Only = Off",
@@ -222,7 +226,7 @@ _SWITCHES: Final = (
     "pragma query_only/**/=/**/off",
     "pragma query_only = -- off\n off",
     "pragma query_only = 'off'",
-    "pragma query_only = \"off\"",
+    'pragma query_only = "off"',
     "pragma query_only = -0",
     "pragma query_only = +0",
     "/* first */ pragma query_only = off",
@@ -250,7 +254,8 @@ def lines(database: Path) -> Iterator[Text]:
     """Every way that is a text, for a database in this file."""
     for text in _lines():
         statements = tuple(
-            line.replace("{folder}", str(database.parent)).replace("{database}", str(database)) for line in text.statements
+            line.replace("{folder}", str(database.parent)).replace("{database}", str(database))
+            for line in text.statements
         )
         yield Text(statements, text.lasts, text.abuse, text.not_by)
 
@@ -481,7 +486,7 @@ READS: Final = (
     "explain query plan select * from item where value > 5",
     "explain query plan with a as (select 1) select * from a",
     "pragma table_info(item)",
-    "PRAGMA main.table_info(\"item\")",
+    'PRAGMA main.table_info("item")',
     "pragma table_xinfo('item')",
     "pragma table_list",
     "pragma index_list(item)",

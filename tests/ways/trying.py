@@ -7,9 +7,9 @@ them is tried alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -94,12 +94,8 @@ class Plain:
             options["isolation_level"] = "AUTOCOMMIT"
         self.engine: Any = (create_async_engine if asynchronous else sa.create_engine)(url, **options)
         sync = self.engine.sync_engine if isinstance(self.engine, AsyncEngine) else self.engine
-        if read_only and backend != "postgresql":
-            told = "pragma query_only = on" if backend == "sqlite" else "set session transaction read only"
-            event.listen(sync, "connect", lambda connection, _: _say(connection, told))
-        elif backend != "postgresql":
-            patience = "pragma busy_timeout = 1000" if backend == "sqlite" else "set session lock_wait_timeout = 2"
-            event.listen(sync, "connect", lambda connection, _: _say(connection, patience))
+        for told in _TOLD[backend][: 2 if read_only else 1]:
+            event.listen(sync, "connect", lambda connection, _, told=told: _say(connection, told))
 
     def attempt(self, found: Way) -> list[Exception]:
         errors: list[Exception] = []
@@ -125,6 +121,14 @@ class Plain:
             return
         self.runner.run(self.engine.dispose())
         self.runner.close()
+
+
+_TOLD: Final[Mapping[str, tuple[str, ...]]] = {
+    "postgresql": (),
+    "mysql": ("set session lock_wait_timeout = 2", "set session transaction read only"),
+    "sqlite": ("pragma busy_timeout = 1000", "pragma query_only = on"),
+}
+"""What a plain connection is told: not to wait for long, and to be read-only."""
 
 
 def _say(connection: Any, statement: str) -> None:

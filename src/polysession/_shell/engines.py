@@ -142,6 +142,14 @@ class EngineRoom:
         """Made here, with our pool and settings; not given by the application."""
         return bool(engine.get_execution_options().get("polysession"))
 
+    def loop_of(self, engine: Engine) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which an engine is used; None if it is gone."""
+        for engines in self._sets:
+            known = cast("list[AsyncEngine]", list(engines.engines.values()))
+            if engines.loop is not None and any(one.sync_engine is engine for one in known):
+                return engines.loop()
+        return None
+
     def rooms(self) -> list[Room]:
         """The rooms of this process and event loop."""
         return list(self._here().rooms.values())

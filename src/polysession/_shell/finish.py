@@ -51,9 +51,10 @@ class Finish:
                 session.commit()
             if (connection := holding.connections.get(database)) is not None:
                 connection.commit()
-            return
         except Exception as error:
             failed = error
+        else:
+            return
         raise _unmasked(failed)
 
     @staticmethod

@@ -358,8 +358,10 @@ class Holding:
     def begun(self, connection: Connection) -> None:
         """The session took a connection: say how its transaction begins where the engine's kind does not."""
         connection.info[HOLDING] = self
-        if self.awaits and self.kind is HoldKind.SESSION and connection.engine in self.engines.values():
-            self.taken = connection
+        if self.awaits and self.kind is HoldKind.SESSION:
+            session = self.sync_session
+            # a connection that its owner gave to the session is not ours to return
+            self.taken = connection if session is not None and isinstance(session.bind, Engine) else None
         attach(connection, self.seen)
         if self.at_begin is not None:
             self.at_begin(connection)

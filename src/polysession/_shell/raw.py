@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from .. import dialects
 from ..dialects.reading import reads_pragma
@@ -36,7 +36,7 @@ def connector(dialect: Any) -> Callable[..., Any]:
         case "asyncpg", _:
             return functools.partial(dialect.connect, connection_class=_asyncpg())
         case "pymysql", _:
-            return _pymysql()
+            return cast("Callable[..., Any]", _pymysql())
         case "asyncmy", _:
             return functools.partial(dialect.connect, async_creator_fn=_asyncmy)
         case _:

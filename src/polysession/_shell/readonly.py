@@ -123,7 +123,8 @@ def _rolling_back(dialect: Any) -> Callable[[Any], None]:
         # (PostgreSQL documentation, "Transaction Isolation")
         (commit if _is_serializable(connection) else rollback)(connection)
 
-    return {"sqlite": on_sqlite, "postgresql": on_postgresql}.get(dialect.name, rollback)
+    ways: dict[str, Callable[[Any], None]] = {"sqlite": on_sqlite, "postgresql": on_postgresql}
+    return ways.get(dialect.name) or rollback
 
 
 def _is_serializable(connection: Any) -> bool:

@@ -126,7 +126,8 @@ class Dialect(ABC):
     @abstractmethod
     def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting | None:
         """The server ends a statement after this time; for a transaction, if there is one and `capabilities` say so,
-        else for the session. None if SQL cannot say it. Raises `ValueError` for a time that is not positive and finite."""
+        else for the session. None if SQL cannot say it. Raises `ValueError` for a time that is not positive and
+        finite."""
 
     @abstractmethod
     def lock_timeout(self, seconds: float) -> Setting:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
 from ..options import Access, Isolation
 from .base import Capabilities, Dialect, Setting, StatementTimeout
-from .marker import marker_sql
+from .marker import MarkerSql, marker_sql
 from .mysql_rows import TABLE
 from .numbers import checked, milliseconds, whole_seconds
 from .reading import MYSQL as READING
-from .rows import ErrorSigns
+from .reading import Reading
+from .rows import ErrorSigns, ErrorTable
 
 __all__ = ["MARIADB", "MARIADB_GALERA", "MYSQL", "MYSQL_GALERA", "MariaDB", "MySQL"]
 
@@ -58,19 +59,19 @@ class MySQL(Dialect):
     `lost_update_guard` for MariaDB). SERIALIZABLE, FOR UPDATE or a version column helps everywhere.
     """
 
-    name = "mysql"
-    table = TABLE
-    reads = READING
-    marker = marker_sql(
+    name: ClassVar[str] = "mysql"
+    table: ClassVar[ErrorTable] = TABLE
+    reads: ClassVar[Reading] = READING
+    marker: ClassVar[MarkerSql] = marker_sql(
         key_type="varchar(64) CHARACTER SET ascii COLLATE ascii_bin", now="UNIX_TIMESTAMP()", tail=" ENGINE=InnoDB"
     )
-    server_sql = (
+    server_sql: ClassVar[str] = (
         "SELECT VERSION(), REPLACE(@@transaction_isolation, '-', ' '), @@max_connections, @@global.read_only, NULL"
     )
 
     def __init__(self, *, galera: bool = False) -> None:
-        self.galera = galera
-        self.capabilities = self._capabilities()
+        self.galera: bool = galera
+        self.capabilities: Capabilities = self._capabilities()
 
     def __repr__(self) -> str:
         return f"<dialect {self.name}{', galera' if self.galera else ''}>"
@@ -119,8 +120,10 @@ class MySQL(Dialect):
 class MariaDB(MySQL):
     """MariaDB 10.6 and later, with InnoDB."""
 
-    name = "mariadb"
-    server_sql = "SELECT VERSION(), REPLACE(@@tx_isolation, '-', ' '), @@max_connections, @@global.read_only, NULL"
+    name: ClassVar[str] = "mariadb"
+    server_sql: ClassVar[str] = (
+        "SELECT VERSION(), REPLACE(@@tx_isolation, '-', ' '), @@max_connections, @@global.read_only, NULL"
+    )
 
     def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting:
         """Binds every statement. Seconds with six decimals; at least a microsecond, because 0 would mean no limit."""

@@ -7,14 +7,16 @@ Client Connection Defaults.
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import ClassVar
 
 from ..options import Access, Isolation
 from .base import Capabilities, Dialect, Setting, StatementTimeout
-from .marker import marker_sql
+from .marker import MarkerSql, marker_sql
 from .numbers import milliseconds
 from .postgresql_rows import TABLE
 from .reading import POSTGRESQL as READING
-from .rows import ErrorSigns
+from .reading import Reading
+from .rows import ErrorSigns, ErrorTable
 
 __all__ = ["POSTGRESQL", "PostgreSQL"]
 
@@ -26,10 +28,10 @@ class PostgreSQL(Dialect):
     snapshot is error 40001 instead of a lost update. READ UNCOMMITTED gives READ COMMITTED, as the server does.
     """
 
-    name = "postgresql"
-    table = TABLE
-    reads = READING
-    capabilities = Capabilities(
+    name: ClassVar[str] = "postgresql"
+    table: ClassVar[ErrorTable] = TABLE
+    reads: ClassVar[Reading] = READING
+    capabilities: Capabilities = Capabilities(
         isolation=MappingProxyType(
             {
                 Isolation.READ_UNCOMMITTED: Isolation.READ_COMMITTED,
@@ -47,8 +49,10 @@ class PostgreSQL(Dialect):
         concurrent_writers=True,
         statement_timeout=StatementTimeout.TRANSACTION,
     )
-    marker = marker_sql(key_type='varchar(64) COLLATE "C"', now="CAST(EXTRACT(EPOCH FROM now()) AS bigint)")
-    server_sql = (
+    marker: ClassVar[MarkerSql] = marker_sql(
+        key_type='varchar(64) COLLATE "C"', now="CAST(EXTRACT(EPOCH FROM now()) AS bigint)"
+    )
+    server_sql: ClassVar[str] = (
         "SELECT current_setting('server_version'), current_setting('default_transaction_isolation'), "
         "CAST(current_setting('max_connections') AS integer), "
         "pg_is_in_recovery() OR CAST(current_setting('default_transaction_read_only') AS boolean), "

@@ -180,15 +180,17 @@ def _quoted(quote: str, inside: str) -> str:
 
 
 class _PostgreSQL(Reading):
-    words = frozenset(("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "DECLARE", "FETCH", "MOVE", "CLOSE"))
-    hidden = re.compile(
+    words: ClassVar[frozenset[str]] = frozenset(
+        ("SELECT", "WITH", "VALUES", "TABLE", "SHOW", "DECLARE", "FETCH", "MOVE", "CLOSE")
+    )
+    hidden: ClassVar[re.Pattern[str]] = re.compile(
         # until version 16 a read-only transaction may change large objects; statistics it may change in 18
         r"\b((?:lo_(?:creat|create|from_bytea|import|export|put|truncate|truncate64|unlink)|lowrite"
         r"|pg_(?:restore|clear)_(?:relation|attribute)_stats|pg_notify|pg_logical_emit_message)"
         rf'(?="?{_GAP}*\()|u&")',
         re.IGNORECASE | re.DOTALL,
     )
-    hints = ("lo_", "lowrite", "_stats", "pg_notify", "emit_message", 'u&"')
+    hints: ClassVar[tuple[str, ...]] = ("lo_", "lowrite", "_stats", "pg_notify", "emit_message", 'u&"')
     _switch = re.compile(r'transaction_read_only|\bwrite\b|\bprepared\b|\bu&"', re.IGNORECASE)
     _control = frozenset(("BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK"))
     _others = (r"[eE]" + _quoted("'", _ESCAPES), r"(\$(?:[^\W\d]\w*)?\$).*?\1", r"[^\W\d][\w$]*", r"--[^\r\n]*")
@@ -266,11 +268,11 @@ _EXPLAINED: Final = frozenset(("SELECT", "WITH", "VALUES", "TABLE", "INSERT", "U
 
 
 class _MySQL(Reading):
-    words = frozenset(
+    words: ClassVar[frozenset[str]] = frozenset(
         ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "DESCRIBE", "DESC", "SHOW", "HELP", "USE", "CHECKSUM")
     )
-    hidden = re.compile(rf"\binto{_GAP}+(outfile|dumpfile)\b", re.IGNORECASE | re.DOTALL)
-    hints = ("outfile", "dumpfile")
+    hidden: ClassVar[re.Pattern[str]] = re.compile(rf"\binto{_GAP}+(outfile|dumpfile)\b", re.IGNORECASE | re.DOTALL)
+    hints: ClassVar[tuple[str, ...]] = ("outfile", "dumpfile")
     _switch = re.compile(
         r"(?:tx|transaction)_read_only|\b(?:write|global|persist|persist_only|password|autocommit)\b|/\*M?!",
         re.IGNORECASE,
@@ -327,7 +329,7 @@ class _MySQL(Reading):
 
 
 class _SQLite(Reading):
-    words = frozenset(("SELECT", "WITH", "VALUES"))
+    words: ClassVar[frozenset[str]] = frozenset(("SELECT", "WITH", "VALUES"))
     _pragma = re.compile(
         r"""(?:["\[`]?\w+["\]`]?\s*\.\s*)?["\[`]?(?P<name>\w+)["\]`]?\s*(?P<value>[=(].*)?[;\s]*\Z""", re.DOTALL
     )
@@ -359,23 +361,77 @@ class _SQLite(Reading):
 
 
 _ASK: Final = frozenset(
-    """
-    analysis_limit application_id auto_vacuum automatic_index busy_timeout cache_size cache_spill cell_size_check
-    checkpoint_fullfsync collation_list compile_options count_changes data_version database_list default_cache_size
-    defer_foreign_keys empty_result_callbacks encoding foreign_key_check foreign_keys freelist_count
-    full_column_names fullfsync function_list hard_heap_limit ignore_check_constraints integrity_check journal_mode
-    journal_size_limit legacy_alter_table locking_mode max_page_count mmap_size module_list page_count page_size
-    pragma_list query_only quick_check read_uncommitted recursive_triggers reverse_unordered_selects schema_version
-    secure_delete short_column_names soft_heap_limit synchronous table_list temp_store threads trusted_schema
-    user_version wal_autocheckpoint writable_schema
-    """.split()
+    [
+        "analysis_limit",
+        "application_id",
+        "auto_vacuum",
+        "automatic_index",
+        "busy_timeout",
+        "cache_size",
+        "cache_spill",
+        "cell_size_check",
+        "checkpoint_fullfsync",
+        "collation_list",
+        "compile_options",
+        "count_changes",
+        "data_version",
+        "database_list",
+        "default_cache_size",
+        "defer_foreign_keys",
+        "empty_result_callbacks",
+        "encoding",
+        "foreign_key_check",
+        "foreign_keys",
+        "freelist_count",
+        "full_column_names",
+        "fullfsync",
+        "function_list",
+        "hard_heap_limit",
+        "ignore_check_constraints",
+        "integrity_check",
+        "journal_mode",
+        "journal_size_limit",
+        "legacy_alter_table",
+        "locking_mode",
+        "max_page_count",
+        "mmap_size",
+        "module_list",
+        "page_count",
+        "page_size",
+        "pragma_list",
+        "query_only",
+        "quick_check",
+        "read_uncommitted",
+        "recursive_triggers",
+        "reverse_unordered_selects",
+        "schema_version",
+        "secure_delete",
+        "short_column_names",
+        "soft_heap_limit",
+        "synchronous",
+        "table_list",
+        "temp_store",
+        "threads",
+        "trusted_schema",
+        "user_version",
+        "wal_autocheckpoint",
+        "writable_schema",
+    ]
 )
 """Pragmas that without an argument only ask."""
 _ASK_ABOUT: Final = frozenset(
-    """
-    foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check quick_check table_info
-    table_list table_xinfo
-    """.split()
+    [
+        "foreign_key_check",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "integrity_check",
+        "quick_check",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+    ]
 )
 """Pragmas whose argument says what is asked about."""
 _TUNE: Final = frozenset(("busy_timeout", "cache_size", "mmap_size", "threads"))

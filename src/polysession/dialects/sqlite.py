@@ -6,13 +6,15 @@ Sources: sqlite.org/lang_transaction.html, sqlite.org/isolation.html, sqlite.org
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import ClassVar
 
 from ..options import Access, Isolation
 from .base import Capabilities, Dialect, Setting, StatementTimeout
-from .marker import marker_sql
+from .marker import MarkerSql, marker_sql
 from .numbers import milliseconds
 from .reading import SQLITE as READING
-from .rows import ErrorSigns
+from .reading import Reading
+from .rows import ErrorSigns, ErrorTable
 from .sqlite_rows import TABLE
 
 __all__ = ["SQLITE", "SQLite"]
@@ -26,10 +28,10 @@ class SQLite(Dialect):
     waiting does not help it (SQLITE_BUSY_SNAPSHOT).
     """
 
-    name = "sqlite"
-    table = TABLE
-    reads = READING
-    capabilities = Capabilities(
+    name: ClassVar[str] = "sqlite"
+    table: ClassVar[ErrorTable] = TABLE
+    reads: ClassVar[Reading] = READING
+    capabilities: Capabilities = Capabilities(
         isolation=MappingProxyType(dict.fromkeys(Isolation, Isolation.SERIALIZABLE)),
         default_isolation=Isolation.SERIALIZABLE,
         repeatable_isolation=Isolation.SERIALIZABLE,
@@ -40,8 +42,12 @@ class SQLite(Dialect):
         concurrent_writers=False,
         statement_timeout=StatementTimeout.CLIENT,
     )
-    marker = marker_sql(key_type="varchar(64) COLLATE BINARY", now="CAST(strftime('%s', 'now') AS INTEGER)")
-    server_sql = "SELECT sqlite_version(), 'serializable', NULL, (SELECT query_only FROM pragma_query_only), 0"
+    marker: ClassVar[MarkerSql] = marker_sql(
+        key_type="varchar(64) COLLATE BINARY", now="CAST(strftime('%s', 'now') AS INTEGER)"
+    )
+    server_sql: ClassVar[str] = (
+        "SELECT sqlite_version(), 'serializable', NULL, (SELECT query_only FROM pragma_query_only), 0"
+    )
 
     def begin(self, *, access: Access, isolation: Isolation | None = None, snapshot: bool = False) -> tuple[str, ...]:
         """A write unit takes the lock at once. A read unit takes its snapshot at its first SELECT."""

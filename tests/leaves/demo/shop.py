@@ -51,7 +51,7 @@ def fill(engine: Engine, schema: Schema, size: Size, constants: Constants, *, se
 
 def seeded(seed: int | str) -> Random:
     """A generator that gives the same numbers for the same seed."""
-    return Random(seed)  # noqa: S311  # reproducible, not secret
+    return Random(seed)  # reproducible, not secret
 
 
 def sqlite(path: Path) -> Engine:

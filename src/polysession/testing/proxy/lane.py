@@ -29,12 +29,12 @@ class End:
     __slots__ = ("connecting", "events", "side", "sock", "spoke")
 
     def __init__(self, side: Side, sock: socket.socket) -> None:
-        self.side = side
+        self.side: Side = side
         self.sock: socket.socket | None = sock
-        self.connecting = False
-        self.spoke = True
+        self.connecting: bool = False
+        self.spoke: bool = True
         """It may still send."""
-        self.events = 0
+        self.events: int = 0
         """What the selector watches for."""
 
 
@@ -42,14 +42,14 @@ class Lane:
     """From `source` to `target`."""
 
     def __init__(self, direction: Direction, source: End, target: End) -> None:
-        self.direction = direction
-        self.source = source
-        self.target = target
+        self.direction: Direction = direction
+        self.source: End = source
+        self.target: End = target
         self.queue: deque[tuple[float, Item]] = deque()
-        self.waiting = 0
-        self.blocked = False
-        self.swallows = False
-        self.wakes_at = 0.0
+        self.waiting: int = 0
+        self.blocked: bool = False
+        self.swallows: bool = False
+        self.wakes_at: float = 0.0
 
     def put(self, item: Item, due: float) -> None:
         """Add to the end. What swallows takes nothing."""

@@ -46,7 +46,7 @@ class Link:
 
     def __init__(self, host: Host, number: int, client: socket.socket, server: socket.socket, intake: Intake) -> None:
         self.number = number
-        self.frozen = False
+        self.frozen: bool = False
         self._host = host
         self._intake = intake
         self._client, self._server = End(Side.CLIENT, client), End(Side.SERVER, server)

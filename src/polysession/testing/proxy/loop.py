@@ -45,9 +45,9 @@ class Loop:
 
     def __init__(self, listener: socket.socket, upstream: tuple[str, int], wire: Callable[[], Wire], log: Log) -> None:
         self.log = log
-        self.frozen = False
-        self.resets_on_accept = False
-        self.latency = dict.fromkeys(Direction, 0.0)
+        self.frozen: bool = False
+        self.resets_on_accept: bool = False
+        self.latency: dict[Direction, float] = dict.fromkeys(Direction, 0.0)
         self.plan: list[Planned] = []
         self.links: dict[int, Link] = {}
         self.errors: list[Exception] = []
