@@ -17,6 +17,7 @@ import asyncpg
 import psycopg
 import pymysql
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
@@ -179,6 +180,7 @@ _REFUSALS: Final = (
     psycopg.Error,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    AsyncAdapt_asyncpg_dbapi.Error,
     pymysql.err.Error,
     asyncmy.errors.Error,
     sqlite3.Error,

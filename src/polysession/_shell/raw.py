@@ -140,10 +140,30 @@ def _asyncpg() -> type:
         judge_text(query)
         _refuse_if_changed(connection)
 
-    base = asyncpg.Connection
-    texts = ("execute", "executemany", "fetch", "fetchval", "fetchrow", "fetchmany", "prepare", "cursor")
-    methods = _judging(base, judge, *texts, "copy_from_query")
-    return type("ReadConnection", (base,), methods | _refusing("copy_to_table", "copy_records_to_table"))
+    base: Any = asyncpg.Connection
+    texts = ("execute", "executemany", "fetch", "fetchval", "fetchrow", "fetchmany", "cursor", "copy_from_query")
+    methods = _judging(base, judge, *texts) | _refusing("copy_to_table", "copy_records_to_table")
+
+    async def prepare(connection: Any, query: str, **named: Any) -> _Prepared:
+        judge(connection, query)
+        return _Prepared(connection, await base.prepare(connection, query, **named))
+
+    return type("ReadConnection", (base,), {**methods, "prepare": prepare})
+
+
+class _Prepared:
+    """A prepared statement of asyncpg: judged when it was prepared, and not run once the connection may write."""
+
+    __slots__ = ("_connection", "_statement")
+
+    def __init__(self, connection: Any, statement: Any) -> None:
+        self._connection = connection
+        self._statement = statement
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("get_"):
+            _refuse_if_changed(self._connection)
+        return getattr(self._statement, name)
 
 
 def _refuse_if_changed(connection: Any) -> None:
