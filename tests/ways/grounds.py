@@ -279,11 +279,14 @@ class _MariaGround(Ground):
         Base.metadata.create_all(sa.create_engine(self.database.url(), poolclass=NullPool))
         self._fill()
 
+    def _prepared(self) -> list[str]:
+        """The transactions that wait for their second phase, of this database."""
+        found = [str(data, "ascii", "replace")[:length] for _, length, _, data in self._server.ask("xa recover")]
+        return [gid for gid in found if self.database.name in gid]
+
     def _end_prepared(self) -> None:
-        for _, length, _, data in self._server.ask("xa recover"):
-            gid = data[:length]
-            if self.database.name in gid:
-                self._server.ask(f"xa rollback '{gid}'")
+        for gid in self._prepared():
+            self._server.ask(f"xa rollback '{gid}'")
 
     def close(self) -> None:
         self._end_prepared()
@@ -333,8 +336,7 @@ class _MariaGround(Ground):
                 look(part, f"select * from mysql.{part} where db_name = {here}")
             look("plugins", f"select plugin_name from {schema}.plugins")
             look("variables", "show global variables where variable_name in ('max_connections', 'tx_read_only')")
-            cursor.execute("xa recover")
-            found["prepared"] = _digest(row for row in cursor.fetchall() if self.database.name in row[3])
+            found["prepared"] = _digest(self._prepared())
             return found
 
 

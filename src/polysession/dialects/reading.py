@@ -269,7 +269,7 @@ _EXPLAINED: Final = frozenset(("SELECT", "WITH", "VALUES", "TABLE", "INSERT", "U
 
 class _MySQL(Reading):
     words: ClassVar[frozenset[str]] = frozenset(
-        ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "DESCRIBE", "DESC", "SHOW", "HELP", "USE", "CHECKSUM")
+        ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "DESCRIBE", "DESC", "SHOW", "HELP", "CHECKSUM")
     )
     hidden: ClassVar[re.Pattern[str]] = re.compile(rf"\binto{_GAP}+(outfile|dumpfile)\b", re.IGNORECASE | re.DOTALL)
     hints: ClassVar[tuple[str, ...]] = ("outfile", "dumpfile")
