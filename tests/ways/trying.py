@@ -146,32 +146,43 @@ def all_ways(ground: Ground, driver: str, channels: Iterable[str] = CHANNELS) ->
 
 
 def try_all(ground: Ground, ways: Sequence[Way], side: Callable[[], Side], *, together: int) -> Iterator[Tried]:
-    """Try ways, `together` at a time, from a state that is the same each time."""
+    """Try ways, `together` at a time, from a state that is the same each time; abuses alone, and last."""
+    honest = [found for found in ways if not found.abuse]
+    some = [honest[at : at + together] for at in range(0, len(honest), together)]
     before = ground.seen()
     opened = side()
     try:
-        for at in range(0, len(ways), together):
-            some = ways[at : at + together]
-            if together > 1:
-                answers = [(found, opened.attempt(found)) for found in some]
-                if not difference(before, ground.seen()):
-                    yield from (_tried(found, errors, ()) for found, errors in answers)
-                    continue
+        while some:
+            group = some.pop(0)
+            answers = [(found, opened.attempt(found)) for found in group]
+            changed = difference(before, ground.seen())
+            if not changed or len(group) == 1:
+                yield from (_tried(found, errors, changed) for found, errors in answers)
+            else:
+                some[:0] = [[found] for found in group]
+            if changed:
                 opened.close()
                 ground.renew()
                 before = ground.seen()
                 opened = side()
-            for found in some:
-                errors = opened.attempt(found)
-                changed = difference(before, ground.seen())
-                yield _tried(found, errors, changed)
-                if changed:
-                    opened.close()
-                    ground.renew()
-                    before = ground.seen()
-                    opened = side()
     finally:
         opened.close()
+    for found in ways:
+        if found.abuse:
+            yield _abuse(ground, found, side)
+
+
+def _abuse(ground: Ground, found: Way, side: Callable[[], Side]) -> Tried:
+    before = ground.seen()
+    opened = side()
+    try:
+        errors = opened.attempt(found)
+    finally:
+        opened.close()
+    changed = difference(before, ground.seen())
+    if changed:
+        ground.renew()
+    return _tried(found, errors, changed)
 
 
 def _tried(found: Way, errors: Sequence[Exception], changed: tuple[str, ...]) -> Tried:
