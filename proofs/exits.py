@@ -282,7 +282,7 @@ async def _quiet(side: AsyncSide) -> None:
     """Return when nothing is held, or when the time is up: a loop ends what was dropped in its own time."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-            while side.held() or side.out():
+            while side.held() or side.out():  # noqa: ASYNC110  # nothing tells when
                 await asyncio.sleep(0.01)
 
 

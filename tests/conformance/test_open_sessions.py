@@ -112,8 +112,8 @@ async def test_dropped_without_close(door: AsyncSessions, cell: Cell, warm: bool
     assert door.held() == ()
     assert door.counts().dropped == 1
     until = time.monotonic() + 10
-    while door._connections_out() and time.monotonic() < until:
-        await asyncio.sleep(0)  # noqa: ASYNC110  # the loop rolls back and returns it; nothing tells when
+    while door._connections_out() and time.monotonic() < until:  # noqa: ASYNC110  # nothing tells when
+        await asyncio.sleep(0)
     assert door._connections_out() == 0
     async with door.begin() as session:
         session.add(Item(id=2, name="two"))
