@@ -222,6 +222,7 @@ def judge(row: Row, units: int) -> list[str]:
         (f"{told['unexpected_errors']} errors out of the blue: {'; '.join(row.errors)}", not row.errors),
         (f"only {told['reported'] + told['raised']} units", told["reported"] + told["raised"] >= units),
         (f"{row.reported_dropped} of {left_open} dropped reported", row.reported_dropped == left_open),
+        (f"{row.seen.get('blocked for ever', 0)} threads blocked for ever", not row.seen.get("blocked for ever")),
         (f"{row.complaints} errors that only the event loop saw", row.complaints == 0),
         (f"{row.collector_warnings} found by the garbage collector", row.collector_warnings == 0),
     )
@@ -248,13 +249,12 @@ def _in_threads(
 ) -> dict[str, Any]:
     seen = leave(side, tally, units, seed)
     gc.collect()
-    found: dict[str, Any] = {
-        "seen": dict(seen),
-        "held": side.held(),
-        "out": side.out(),
-        "served": side.served(),
-        "complaints": 0,
-    }
+    found: dict[str, Any] = {"seen": dict(seen), "complaints": 0}
+    if side.stuck:  # whoever asks it anything now waits for ever too
+        found |= {"held": side.held(), "out": SIZE, "served": 0} | _agreed(0, database)
+        return found | {"after_close": _connections(database)}
+    found |= {"held": side.held(), "out": side.out()}
+    found["served"] = side.served()
     found |= _agreed(side.idle(), database)
     side.close()
     gc.collect()

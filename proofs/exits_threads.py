@@ -5,6 +5,7 @@ Nothing is judged here. What the units were told goes into the `Tally`, what els
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import random
 import signal
@@ -27,6 +28,8 @@ WORKERS: Final = 8
 """Threads over a pool of five."""
 BYSTANDERS: Final = 6
 """Threads that do honest work while another is interrupted."""
+_PATIENCE: Final = 10.0
+"""Seconds after which a thread that waits for a lock is taken to wait for ever: a pool's own timeout is shorter."""
 _FIRST: Final = 20
 """Units that are timed before the first interrupt."""
 
@@ -135,8 +138,10 @@ def interrupted(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]
             over.set()
             turns.release(BYSTANDERS)
             for thread in bystanders:
-                thread.join()
+                thread.join(_PATIENCE)
+            side.stuck = any(thread.is_alive() for thread in bystanders)
     seen["swallowed by a finalizer"] = alarm.swallowed
+    seen["blocked for ever"] = alarm.again + sum(thread.is_alive() for thread in bystanders)
     seen["units of bystanders"] = tally.begun - units - 2 * _FIRST
     return seen
 
@@ -152,7 +157,7 @@ def _interrupted(
 ) -> None:
     usual = statistics.median(_timed(side, tally) for _ in range(_FIRST))
     for _ in range(units):
-        if tally.starved:
+        if tally.starved or alarm.again:
             break
         turns.release(BYSTANDERS)
         n = tally.number()
@@ -180,11 +185,14 @@ def _interrupted(
 
 
 class Alarm:
-    """Raises one KeyboardInterrupt in the main thread, by SIGALRM. Gives back the timer that it found."""
+    """Raises a KeyboardInterrupt in the main thread, by SIGALRM; a second one if the first did not get it anywhere.
+
+    Gives back the timer that it found.
+    """
 
     def __enter__(self) -> Self:
         self.rang = False
-        self.swallowed = 0
+        self.swallowed = self.again = 0
         self._armed = False
         self._found = (time.monotonic(), *signal.setitimer(signal.ITIMER_REAL, 0))
         self._handler = signal.signal(signal.SIGALRM, self._ring)
@@ -200,10 +208,10 @@ class Alarm:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - since)), every)
 
     def set(self, seconds: float) -> None:
-        """Ring once after `seconds`."""
+        """Ring after `seconds`."""
         self.rang = False
         self._armed = True
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, _PATIENCE)
 
     def off(self) -> None:
         """Do not ring."""
@@ -212,7 +220,7 @@ class Alarm:
 
     def _ring(self, *_: object) -> None:
         if self._armed:
-            self._armed = False
+            self.again += self.rang
             self.rang = True
             raise KeyboardInterrupt
 
@@ -257,7 +265,9 @@ def _by_workers(one: Callable[[random.Random], None], tally: Tally, units: int, 
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):
             if not tally.starved:
-                one(draw)
+                # a context of its own: a generator that another thread collects is closed when that thread comes to
+                # it, and until then its unit is the one that is open in the context of whoever dropped it
+                contextvars.copy_context().run(one, draw)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(WORKERS)]
     for thread in threads:

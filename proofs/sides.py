@@ -30,6 +30,8 @@ _BRIEF: Final = 1.0
 class _Known(Protocol):
     """What can be read of either side at any time."""
 
+    stuck: bool
+    """Threads wait in it for ever: nothing can be asked of it any more."""
     writers: int
     """Threads or tasks with open transactions that get along: SQLite lets one write, and others ask again and again."""
 
@@ -76,6 +78,7 @@ class AsyncSide(_Known, Protocol):
 
 
 class _OurCounts:
+    stuck = False
     door: Sessions | AsyncSessions
 
     def held(self) -> int:
@@ -136,6 +139,7 @@ class OursAsync(_OurCounts):
 
 
 class _PlainCounts:
+    stuck = False
     engine: Engine | AsyncEngine
 
     def held(self) -> int:

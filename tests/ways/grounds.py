@@ -251,9 +251,8 @@ class _MariaGround(Ground):
             for statement in mysql.SETUP:
                 cursor.execute(statement)
             name = self.database.name
-            for step in (f"xa start 'waiting_{name}'", "insert into crashsafe values (900)"):
-                cursor.execute(step)
-            cursor.execute("insert into dated values (900)")
+            cursor.execute(f"xa start 'waiting_{name}'")
+            cursor.execute("insert into waiting values (900)")
             cursor.execute(f"xa end 'waiting_{name}'")
             cursor.execute(f"xa prepare 'waiting_{name}'")
 
@@ -275,6 +274,7 @@ class _MariaGround(Ground):
         name = self.database.name
         for database in (f"{name}_made", name):
             self._server.drop_database(database)
+        self._server.ask("alter user app identified by 'app'")
         self._server.create_database(name)
         Base.metadata.create_all(sa.create_engine(self.database.url(), poolclass=NullPool))
         self._fill()

@@ -21,7 +21,7 @@ from typing import Any, cast
 from .. import dialects
 from ..dialects.reading import reads_pragma
 from . import sqlite
-from .readonly import CHANGED, Verdicts, mode_of, refused
+from .readonly import CHANGED, START, Verdicts, mode_of, refused
 
 __all__ = ["ReadConnection", "connector"]
 
@@ -225,7 +225,7 @@ def _judging_mysql(base: Any) -> Any:
             raise refused("begin()", None)
 
         def query(self, sql: Any, *args: Any, **named: Any) -> Any:
-            if not self.open_to_settings:
+            if not self.open_to_settings and sql != START:
                 judge(sql)
             return super().query(sql, *args, **named)
 

@@ -69,6 +69,8 @@ def refused(what: str, holding: Holding | None, *, do: str = "open the unit with
     )
 
 
+START = "START TRANSACTION READ ONLY"
+"""What a driver's connection for reads lets pass although it controls a transaction."""
 CHANGED = "anything more: a statement has switched off that the server refuses writes"
 
 
@@ -103,9 +105,22 @@ def guard_reads(engine: Engine) -> None:
     dialect.do_commit = _rolling_back(dialect)
     if dialect.name == "sqlite":
         dialect.do_rollback = dialect.do_commit
+    if dialect.name in ("mysql", "mariadb"):
+        dialect.do_begin = _beginning(dialect)
     event.listen(engine, "connect", _prepare(dialect.name))
     if reports:
         event.listen(engine, "checkin", _close_if_changed)
+
+
+def _beginning(dialect: Any) -> Callable[[Any], None]:
+    """What begins a transaction of reads on MySQL and MariaDB: it says READ ONLY itself, so that no function can switch
+    the mode of one that has begun (MariaDB documentation, START TRANSACTION)."""
+
+    def begin(connection: Any) -> None:
+        if not dialect.detect_autocommit_setting(connection):
+            _say(connection, START)
+
+    return begin
 
 
 def _rolling_back(dialect: Any) -> Callable[[Any], None]:
@@ -150,13 +165,17 @@ def _prepare(backend: str) -> Callable[[Any, Any], None]:
         elif backend == "sqlite":
             record.info["polysession_sqlite"].arm()
         else:
-            cursor = connection.cursor()
-            try:
-                cursor.execute(dialects.of(backend).read_only().apply)
-            finally:
-                cursor.close()
+            _say(connection, dialects.of(backend).read_only().apply)
 
     return prepare
+
+
+def _say(connection: Any, statement: str) -> None:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+    finally:
+        cursor.close()
 
 
 def mode_of(driver: Any) -> Callable[[], bool] | None:
