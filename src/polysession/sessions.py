@@ -483,7 +483,7 @@ class Unit(AbstractContextManager[S]):
                 door._told(scope, error)
 
     def __del__(self) -> None:
-        scope = self._scope
+        scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
         if scope is None or not scope.decides or scope.holding is None or scope.holding.told:
             return
         dropped = scope.outcome is None

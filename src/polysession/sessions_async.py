@@ -530,7 +530,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             self._door._left(scope)
 
     def __del__(self) -> None:
-        scope = self._scope
+        scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
         if scope is None or self._leaving or not scope.decides or scope.holding is None or scope.outcome is not None:
             return
         assert self._runs_in is not None
