@@ -45,6 +45,7 @@ lint: venv ## style, types, completeness of the public types, direction of impor
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) pyright --verifytypes polysession --ignoreexternal
+	$(RUN) tests.typing.checking
 	$(VENV)/bin/lint-imports
 
 format: venv ## put the code into the house's form

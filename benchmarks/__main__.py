@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 from pathlib import Path
 
 import sqlalchemy
 
-from . import import_cost, overhead
+from . import import_cost, instructions, outcome, outcome_page, overhead, pages, trips, trips_page
 
-BENCHMARKS = {"overhead": overhead.measure, "import_cost": import_cost.measure}
+BENCHMARKS = {
+    "overhead": overhead.measure,
+    "instructions": instructions.measure,
+    "import_cost": import_cost.measure,
+    "outcome": outcome.measure,
+    "trips": trips.measure,
+}
+_OWN_PAGES = {"outcome": outcome_page, "trips": trips_page}
+"""Benchmarks that have a page of their own."""
 
 
 def main() -> int:
@@ -21,6 +30,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds; the median and the spread are told")
     parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--record", action="store_true", help="keep the figures for the documentation")
     asked = parser.parse_args()
     unknown = set(asked.names) - set(BENCHMARKS)
     if unknown:
@@ -29,6 +39,8 @@ def main() -> int:
         "python": platform.python_version(),
         "sqlalchemy": sqlalchemy.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
     }
     for name in asked.names or BENCHMARKS:
         rows = BENCHMARKS[name](asked.rounds)
@@ -38,6 +50,11 @@ def main() -> int:
             print("  " + "  ".join(f"{key} {value}" for key, value in row.items()))
     asked.out.mkdir(exist_ok=True)
     (asked.out / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    if asked.record and results.keys() & pages.PARTS:
+        pages.write({key: value for key, value in results.items() if key not in _OWN_PAGES})
+    for name, own in _OWN_PAGES.items() if asked.record else ():
+        if name in results:
+            own.write({key: value for key, value in results.items() if key not in BENCHMARKS or key == name})
     return 0
 
 

@@ -1,133 +1,287 @@
-"""What a unit of work costs over `sessionmaker().begin()`: CPU time, both in turns in one process, on SQLite.
+"""What a unit of work and a statement cost over SQLAlchemy's own session: CPU time of this process, and calls.
 
-An empty unit sends nothing at either side. With a statement our unit begins and ends a real transaction, which
-SQLAlchemy's default mode does not for a SELECT; the row "statement" therefore compares one further statement inside a
-unit, not the unit around it.
+Both sides run in turns in one process: a round times a few hundred units of ours, then as many of SQLAlchemy's, in
+changing order. Of all rounds the lower quartile counts, because whatever else a machine does only adds. Beside the time
+stand the calls of Python functions, counted once by the interpreter's profiler: they are the same on every machine, and
+a test holds them.
+
+An empty unit sends nothing at either side. Rows of statements compare one further statement inside a unit, not the unit
+around it, with one in a session of `sessionmaker().begin()` on the same server. A read unit runs its statements each on
+its own, so its statements are compared with those of a session on an engine in AUTOCOMMIT, which does the same. Whole
+units of one and of ten statements are compared with `sessionmaker().begin()` in any case: what a program would have
+written without us.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import sessionmaker
 
+import polysession
 from polysession import AsyncSessions, Sessions
 
-__all__ = ["measure"]
+__all__ = ["BOUNDS", "Counted", "Pair", "count", "count_async", "measure", "places", "with_tasks", "with_threads"]
 
-UNITS = 500
-STATEMENTS = 20
+UNITS: Final = 300
+"""Units or statements in each round; of the units of ten statements a tenth."""
+BOUNDS: Final = {"unit": 25.0, "statement": 2.0, "unit of 1": 27.0, "unit of 10": 45.0}
+"""Microseconds of CPU that may be added."""
+LENGTHS: Final = (1, 10)
+"""Statements of the whole units."""
 _ONE = text("select 1")
+_OWN = str(Path(polysession.__file__).parent)
 
 Row = dict[str, object]
+Work = Callable[[], object]
+Pair = tuple[str, str, Any, Any]
+"""What is compared: its name, its bound, ours, SQLAlchemy's."""
 
 
 def measure(rounds: int) -> list[Row]:
-    """The rows of the table: microseconds of CPU, the difference and the ratio, by medians of `rounds` rounds."""
-    with tempfile.TemporaryDirectory() as folder:
-        url = str(Path(folder) / "benchmark.db")
-        return [
-            *_with_threads(f"sqlite:///{url}", rounds),
-            *asyncio.run(_with_tasks(f"sqlite+aiosqlite:///{url}", rounds)),
-        ]
-
-
-def _with_threads(url: str, rounds: int) -> list[Row]:
-    engine = create_engine(url)
-    plain = sessionmaker(engine)
-    with Sessions(url) as sessions:
-
-        def empty_unit() -> None:
-            with sessions.begin():
-                pass
-
-        def empty_read_unit() -> None:
-            with sessions.read():
-                pass
-
-        def empty_plain() -> None:
-            with plain.begin():
-                pass
-
-        rows = [
-            _row("empty unit, Sessions", rounds, UNITS, empty_unit, empty_plain),
-            _row("empty read unit, Sessions", rounds, UNITS, empty_read_unit, empty_plain),
-        ]
-        with sessions.begin() as ours, plain.begin() as theirs:
-            ours.execute(_ONE)
-            theirs.execute(_ONE)
-            rows.append(
-                _row(
-                    "statement, Sessions",
-                    rounds,
-                    UNITS,
-                    lambda: ours.execute(_ONE),
-                    lambda: theirs.execute(_ONE),
-                )
-            )
-    engine.dispose()
+    """The rows of the table, for SQLite and for the servers that are there."""
+    rows: list[Row] = []
+    for name, sync, asynchronous in places():
+        if sync is not None:
+            with with_threads(sync) as pairs:
+                rows += [_row(f"{what}, {name}", bound, rounds, ours, plain) for what, bound, ours, plain in pairs]
+        if asynchronous is not None:
+            rows += asyncio.run(_measure_tasks(name, asynchronous, rounds))
     return rows
 
 
-async def _with_tasks(url: str, rounds: int) -> list[Row]:
+def places() -> Iterator[tuple[str, str | None, str | None]]:
+    """What is measured: its name, and the addresses for the two doors."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "benchmark.db"
+        yield "SQLite", f"sqlite:///{path}", f"sqlite+aiosqlite:///{path}"
+    for target, drivers in _SERVERS.items():
+        with _server(target) as database:
+            for driver, has_sync, has_async in drivers if database is not None else ():
+                url = database.url(driver)
+                yield f"{_NAMES[target]} by {driver}", url if has_sync else None, url if has_async else None
+
+
+_SERVERS: Final = {
+    "pg18": (("psycopg", True, True), ("asyncpg", False, True)),
+    "mariadb": (("pymysql", True, False), ("asyncmy", False, True)),
+}
+_NAMES: Final = {"pg18": "PostgreSQL", "mariadb": "MariaDB"}
+
+
+@contextmanager
+def _server(target: str) -> Iterator[Any]:
+    """A database of a server of the tests' own; None if there is no server."""
+    import pytest
+    from tests.engines.targets import Servers
+
+    servers = Servers()
+    try:
+        yield servers.fresh(target)
+    except pytest.skip.Exception as missing:
+        print(missing, file=sys.stderr)
+        yield None
+    finally:
+        servers.close()
+
+
+@contextmanager
+def with_threads(url: str) -> Iterator[Iterator[Pair]]:
+    """What is compared at the synchronous door; the statements' units are open while their pair is used."""
+    engine = create_engine(url)
+    plain = sessionmaker(engine)
+    alone_engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    alone = sessionmaker(alone_engine)
+    with Sessions(url) as sessions:
+
+        def whole(door: Any, number: int) -> Work:
+            def unit() -> None:
+                with door() as session:
+                    for _ in range(number):
+                        session.execute(_ONE).all()
+
+            return unit
+
+        def pairs() -> Iterator[Pair]:
+            verbs = (("begin", sessions.begin, plain), ("read", sessions.read, alone))
+            for what, verb, _ in verbs:
+                yield f"unit, {what}", "unit", whole(verb, 0), whole(plain.begin, 0)
+            for what, verb, like in verbs:
+                with verb() as ours, like.begin() as theirs:
+                    yield f"statement, {what}", "statement", _executing(ours), _executing(theirs)
+            for number in LENGTHS:
+                for what, verb, _ in verbs:
+                    name = f"unit of {number}"
+                    yield f"{name}, {what}", name, whole(verb, number), whole(plain.begin, number)
+
+        try:
+            yield pairs()
+        finally:
+            engine.dispose()
+            alone_engine.dispose()
+
+
+def _executing(session: Any) -> Work:
+    session.execute(_ONE).all()
+    return lambda: session.execute(_ONE).all()
+
+
+async def with_tasks(url: str, use: Callable[[Pair], Awaitable[None]]) -> None:
+    """The same at the asynchronous door: each pair is given to `use`."""
     engine = create_async_engine(url)
     plain = async_sessionmaker(engine)
+    alone_engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    alone = async_sessionmaker(alone_engine)
     async with AsyncSessions(url) as sessions:
 
-        async def empty_unit() -> None:
-            async with sessions.begin():
-                pass
+        def whole(door: Any, number: int) -> Callable[[], Awaitable[None]]:
+            async def unit() -> None:
+                async with door() as session:
+                    for _ in range(number):
+                        (await session.execute(_ONE)).all()
 
-        async def empty_plain() -> None:
-            async with plain.begin():
-                pass
+            return unit
 
-        ours: list[float] = []
-        theirs: list[float] = []
-        for _ in range(rounds):
-            ours.append(await _timed_async(empty_unit, UNITS))
-            theirs.append(await _timed_async(empty_plain, UNITS))
+        verbs = (("async begin", sessions.begin, plain), ("async read", sessions.read, alone))
+        for what, verb, _ in verbs:
+            await use((f"unit, {what}", "unit", whole(verb, 0), whole(plain.begin, 0)))
+        for what, verb, like in verbs:
+            async with verb() as ours, like.begin() as theirs:
+                pair = await _awaiting(ours), await _awaiting(theirs)
+                await use((f"statement, {what}", "statement", *pair))
+        for number in LENGTHS:
+            for what, verb, _ in verbs:
+                name = f"unit of {number}"
+                await use((f"{name}, {what}", name, whole(verb, number), whole(plain.begin, number)))
     await engine.dispose()
-    return [_told("empty unit, AsyncSessions", ours, theirs)]
+    await alone_engine.dispose()
 
 
-def _row(name: str, rounds: int, times: int, ours: Callable[[], object], theirs: Callable[[], object]) -> Row:
+async def _awaiting(session: Any) -> Callable[[], Awaitable[Any]]:
+    async def execute() -> None:
+        (await session.execute(_ONE)).all()
+
+    await execute()
+    return execute
+
+
+async def _measure_tasks(name: str, url: str, rounds: int) -> list[Row]:
+    rows: list[Row] = []
+
+    async def use(pair: Pair) -> None:
+        what, bound, ours, plain = pair
+        mine: list[float] = []
+        theirs: list[float] = []
+        for number in range(rounds):
+            for work, times in _turn(number, (ours, mine), (plain, theirs)):
+                times.append(await _timed_async(work, _units(bound)))
+        calls = (await count_async(ours), await count_async(plain))
+        rows.append(_told(f"{what}, {name}", bound, mine, theirs, calls))
+
+    await with_tasks(url, use)
+    return rows
+
+
+def _row(name: str, bound: str, rounds: int, ours: Work, plain: Work) -> Row:
     mine: list[float] = []
-    plain: list[float] = []
-    for _ in range(rounds):  # in turns, so that whatever else the machine does meets both alike
-        mine.append(_timed(ours, times))
-        plain.append(_timed(theirs, times))
-    return _told(name, mine, plain)
+    theirs: list[float] = []
+    for number in range(rounds):
+        for work, times in _turn(number, (ours, mine), (plain, theirs)):
+            times.append(_timed(work, _units(bound)))
+    return _told(name, bound, mine, theirs, (count(ours), count(plain)))
 
 
-def _timed(work: Callable[[], object], times: int) -> float:
-    began = time.process_time()
-    for _ in range(times):
+def _turn(number: int, first: Any, second: Any) -> tuple[Any, Any]:
+    return (first, second) if number % 2 == 0 else (second, first)
+
+
+def _units(bound: str) -> int:
+    return UNITS // 10 if bound == "unit of 10" else UNITS
+
+
+def _timed(work: Work, units: int) -> float:
+    began = time.process_time_ns()
+    for _ in range(units):
         work()
-    return (time.process_time() - began) / times * 1e6
+    return (time.process_time_ns() - began) / units / 1000
 
 
-async def _timed_async(work: Callable[[], Awaitable[None]], times: int) -> float:
-    began = time.process_time()
-    for _ in range(times):
+async def _timed_async(work: Callable[[], Awaitable[object]], units: int) -> float:
+    began = time.process_time_ns()
+    for _ in range(units):
         await work()
-    return (time.process_time() - began) / times * 1e6
+    return (time.process_time_ns() - began) / units / 1000
 
 
-def _told(name: str, ours: list[float], theirs: list[float]) -> Row:
-    mine, plain = statistics.median(ours), statistics.median(theirs)
+class Counted:
+    """Counts calls of Python functions in this thread while it is entered: all, and those of this package's own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.own = 0
+        self._collects = False
+
+    def __enter__(self) -> Counted:
+        self._collects = gc.isenabled()
+        gc.disable()  # what it calls belongs to nobody
+        sys.setprofile(self._seen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        if self._collects:
+            gc.enable()
+        self.calls -= 1  # this one
+
+    def _seen(self, frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            self.calls += 1
+            self.own += frame.f_code.co_filename.startswith(_OWN)
+
+
+def count(work: Work) -> Counted:
+    """The calls of Python functions of one unit or statement, when everything that is cached is."""
+    for _ in range(3):
+        work()
+    with Counted() as counted:
+        work()
+    return counted
+
+
+async def count_async(work: Callable[[], Awaitable[object]]) -> Counted:
+    """The same for asyncio; a task that is resumed counts as a call."""
+    for _ in range(3):
+        await work()
+    with Counted() as counted:
+        await work()
+    return counted
+
+
+def _told(name: str, bound: str, ours: list[float], theirs: list[float], calls: tuple[Counted, Counted]) -> Row:
+    mine, plain = _lower_quartile(ours), _lower_quartile(theirs)
     return {
         "what": name,
         "polysession_us": round(mine, 1),
         "sqlalchemy_us": round(plain, 1),
         "more_us": round(mine - plain, 1),
+        "bound_us": BOUNDS[bound],
         "ratio": round(mine / plain, 2),
-        "spread_us": round(max(ours) - min(ours), 1),
+        "calls": calls[0].calls,
+        "own_calls": calls[0].own,
+        "sqlalchemy_calls": calls[1].calls,
     }
+
+
+def _lower_quartile(values: list[float]) -> float:
+    return statistics.quantiles(values, n=4)[0] if len(values) > 1 else values[0]

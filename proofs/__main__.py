@@ -1,7 +1,7 @@
 """`python -m proofs [NAME ...]`: runs experiments, writes `results/<name>.json`, fails if one of them does.
 
 An experiment is a module of this package with `NAME` and `def run(profile, seed) -> Result`. Its first line of
-documentation is what `--list` shows.
+documentation is what `--list` shows. `--record` keeps the result in `proofs/recorded`, of which `docs/proofs` is made.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 import proofs
+from proofs import pages
 from proofs.results import FULL, QUICK, Profile, Result
 
 
@@ -35,9 +36,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few units for each cell")
     parser.add_argument("--units", type=int, help="units for each cell, instead of the profile's")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cells whose label has TEXT")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FOLDER", help="keep each cell there, and run none that is there"
+    )
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER")
     parser.add_argument("--list", action="store_true", help="name the experiments and end")
+    parser.add_argument("--record", action="store_true", help="keep what comes of it for the documentation's pages")
+    parser.add_argument("--pages", action="store_true", help="make the documentation's pages anew and end")
     args = parser.parse_args(words)
     unknown = set(args.names) - found.keys()
     if unknown:
@@ -46,10 +52,16 @@ def main(words: Sequence[str] | None = None) -> int:
         for name, module in found.items():
             print(f"{name:<12} {(module.__doc__ or '').partition(chr(10))[0]}")
         return 0
-    profile = dataclasses.replace(QUICK if args.quick else FULL, only=tuple(args.only))
+    if args.pages:
+        print("\n".join(str(path) for path in pages.write(found)))
+        return 0
+    profile = dataclasses.replace(QUICK if args.quick else FULL, only=tuple(args.only), kept=args.resume)
     if args.units:
         profile = dataclasses.replace(profile, units=args.units)
-    results = [run(found[name], profile, args.seed, args.out) for name in args.names or found]
+    out = pages.RECORDED if args.record else args.out
+    results = [run(found[name], profile, args.seed, out) for name in args.names or found]
+    if args.record:
+        pages.write(found)
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -58,9 +70,10 @@ def run(module: ModuleType, profile: Profile, seed: int, out: Path) -> Result:
     began = time.monotonic()
     print(f"== {module.NAME}: {profile.name}, seed {seed}", flush=True)
     result: Result = module.run(profile, seed)
-    path = result.write(out)
+    seconds = time.monotonic() - began
+    path = result.write(out, seconds)
     verdict = "passed" if result.passed else "FAILED"
-    print(f"== {module.NAME}: {verdict} after {time.monotonic() - began:.0f} s; {result.why}; see {path}", flush=True)
+    print(f"== {module.NAME}: {verdict} after {seconds:.0f} s; {result.why}; see {path}", flush=True)
     return result
 
 

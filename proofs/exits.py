@@ -6,11 +6,18 @@ connections at once, the server must have as many as the pool thinks and none of
 close, and the rows in the table must be those of the units that reported a commit.
 
 Two controls. The same cells with SQLAlchemy's session factories and pools: its figures stand beside ours, and sessions
-that a dying thread leaves behind must go unreported there. And our own door with owners that never close their
-sessions: the check must find those.
+that a dying thread leaves behind must go unreported there. It ends early when too many honest units have failed; its
+interrupts in PyMySQL can block for ever, so the recorded row of that cell was made with 200 units. And our own door
+with owners that never close their sessions: the check must find those.
 
 A unit that was interrupted or cancelled may have committed all the same. It counts as "not told" if its error does not
-carry the outcome, and fails the cell if the error denies the commit.
+carry the outcome, and fails the cell if the error denies the commit. A signal between the end of `__enter__` and the
+block leaves a unit that nobody can leave any more: it is dropped, rolled back and reported, and its connection is back.
+
+An event loop may complain of an error that nobody was told; that fails the cell, but for one complaint. asyncpg makes a
+future for the answer about TLS before it waits for it; a cancellation in between leaves the future with the error of
+the connection that was closed (asyncpg 0.32, connect_utils.py, TLSUpgradeProto). Nothing is lost by it. Those are
+counted, with the control's beside.
 """
 
 from __future__ import annotations
@@ -26,8 +33,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from sqlalchemy.orm import Session
@@ -37,16 +46,51 @@ from tests.engines.sqlite import SQLite
 from tests.engines.targets import ASYNC_DRIVERS, SYNC_DRIVERS, FreshDatabase, Servers, mark_of
 
 from proofs import exits_tasks, exits_threads
+from proofs.pages import Columns
 from proofs.results import Profile, Result
 from proofs.sides import SIZE, AsyncSide, Ours, OursAsync, Plain, PlainAsync, Side
 from proofs.tally import WHICH, Boom, Tally, numbers_in, prepare
 
-__all__ = ["NAME", "TARGETS", "Cell", "Row", "cells", "judge", "judge_controls", "run", "run_cell", "run_forgetful"]
+__all__ = [
+    "NAME",
+    "TABLE",
+    "TARGETS",
+    "Cell",
+    "Row",
+    "built",
+    "cells",
+    "judge",
+    "judge_controls",
+    "run",
+    "run_cell",
+    "run_forgetful",
+]
 
 NAME: Final = "exits"
 TARGETS: Final = ("sqlite", "pg15", "pg18", "mariadb")
+TABLE: Final[Columns] = {
+    "exit, server and driver": "cell",
+    "side": "side",
+    "committed": "told.reported",
+    "ended by an error": "told.raised",
+    "of these committed, and told": "told.committed_and_told",
+    "and not told": "told.committed_not_told",
+    "lost": "told.lost",
+    "out of the blue": "told.unexpected_errors",
+    "held": "held",
+    "out": "out",
+    "served at once": "served",
+    "in the pool": "idle",
+    "at the server": "at_server",
+    "in a transaction": "in_transaction",
+    "after close": "after_close",
+    "dropped, reported": "reported_dropped",
+    "complaints of asyncpg": lambda row: sum(row["complaints"].values()),
+}
 _PATIENCE: Final = 5.0
 """Seconds in which the server must have noticed that a connection ended."""
+_KNOWN: Final = 1.0
+"""Seconds in which the end of an owner must be known."""
 _SIDES: Final[Mapping[str, Callable[[str], Side]]] = {"ours": Ours, "plain": Plain}
 _ASYNC_SIDES: Final[Mapping[str, Callable[[str], AsyncSide]]] = {"ours": OursAsync, "plain": PlainAsync}
 _CERTAIN: Final = frozenset({"exception", "generator", "thread death", "left open"})
@@ -87,21 +131,27 @@ class Row:
     """ResourceWarnings of polysession."""
     collector_warnings: int
     """Warnings of SQLAlchemy that the garbage collector found a connection."""
-    complaints: int
-    """Of the event loop: errors that nobody was told."""
+    complaints: Mapping[str, int]
+    """Of event loops: errors that nobody was told."""
     errors: tuple[str, ...]
     """Of units that nothing had been done to."""
 
 
 def cells(target: str) -> Iterator[Cell]:
     """All cells of a target."""
+    mark = mark_of(target)
     for drivers, exits, asynchronous in (
-        (SYNC_DRIVERS, exits_threads.EXITS, False),
-        (ASYNC_DRIVERS, exits_tasks.EXITS, True),
+        ((*SYNC_DRIVERS[mark], *built(mark)), exits_threads.EXITS, False),
+        (ASYNC_DRIVERS[mark], exits_tasks.EXITS, True),
     ):
-        for driver in drivers[mark_of(target)]:
+        for driver in drivers:
             for name in exits:
                 yield Cell(exit=name, target=target, driver=driver, asynchronous=asynchronous)
+
+
+def built(mark: str) -> tuple[str, ...]:
+    """Drivers that need a compiler, where they are installed."""
+    return ("mysqldb",) if mark == "mariadb" and find_spec("MySQLdb") is not None else ()
 
 
 def run(profile: Profile, seed: int) -> Result:
@@ -109,27 +159,30 @@ def run(profile: Profile, seed: int) -> Result:
     rows: dict[str, list[Row]] = {"ours": [], "plain": []}
     failures: list[str] = []
     skipped: list[str] = []
+    seconds = 0.0
     servers = Servers()
     try:
         for target in TARGETS:
-            wanted = [cell for cell in cells(target) if profile.wants(str(cell))]
-            try:
-                if wanted:
-                    servers.shared(target)
-            except pytest.skip.Exception as missing:
-                profile.say(f"{target}: skipped, {missing}")
-                skipped.append(target)
-                continue
-            for cell in wanted:
-                for kind, found in rows.items():
+            for cell, kind in product(filter(lambda cell: profile.wants(str(cell)), cells(target)), rows):
+                found = _kept(profile, cell, kind, seed)
+                if found is None:
+                    try:
+                        servers.shared(target)
+                    except pytest.skip.Exception as missing:
+                        profile.say(f"{target}: skipped, {missing}")
+                        skipped.append(target)
+                        break
                     began = time.monotonic()
-                    row = run_cell(cell, servers, kind, profile.units, seed)
-                    wrong = judge(row, profile.units) if kind == "ours" else []
-                    failures += [f"{cell}: {what}" for what in wrong]
-                    found.append(row)
-                    profile.say(f"{_line(row)}  {time.monotonic() - began:.1f} s")
-                    for what in wrong:
-                        profile.say(f"    FAILED: {what}")
+                    found = run_cell(cell, servers, kind, profile.units, seed), time.monotonic() - began
+                    profile.keep(f"{cell} {kind} {seed}", asdict(found[0]) | {"seconds": found[1]})
+                row, took = found
+                seconds += took
+                wrong = judge(row, profile.units) if kind == "ours" else []
+                failures += [f"{cell}: {what}" for what in wrong]
+                rows[kind].append(row)
+                profile.say(f"{_line(row)}  {took:.1f} s")
+                for what in wrong:
+                    profile.say(f"    FAILED: {what}")
         forgetful = run_forgetful(servers)
     finally:
         servers.close()
@@ -143,7 +196,14 @@ def run(profile: Profile, seed: int) -> Result:
         control=tuple(asdict(row) for row in (*rows["plain"], forgetful)),
         passed=not failures and bool(rows["ours"]),
         why="; ".join(failures) or f"{len(rows['ours'])} cells{', without ' if skipped else ''}{', '.join(skipped)}",
+        seconds=seconds,
     )
+
+
+def _kept(profile: Profile, cell: Cell, kind: str, seed: int) -> tuple[Row, float] | None:
+    """What came of the cell in an earlier run, and the seconds that it took."""
+    found = profile.recall_timed(f"{cell} {kind} {seed}")
+    return found and (Row(**found[0] | {"errors": tuple(found[0]["errors"])}), found[1])
 
 
 def run_cell(cell: Cell, servers: Servers, kind: str, units: int, seed: int) -> Row:
@@ -186,16 +246,15 @@ def _measured(
     try:
         prepare(database.url())
         tally = Tally()
-        with warnings.catch_warnings(record=True) as caught, _silent():
-            warnings.simplefilter("always")
+        with _counted() as caught, _silent(), _frozen():
             found = measure(database, tally)
             gc.collect()
         return Row(
             cell=label,
             side=side,
             told=tally.compared(numbers_in(database.url()), certain=certain),
-            reported_dropped=_count(caught, "was dropped without"),
-            collector_warnings=_count(caught, "garbage collector"),
+            reported_dropped=caught["was dropped without"] + caught["was left open by"],
+            collector_warnings=caught["garbage collector"],
             errors=tuple(f"{count} x {text}" for text, count in tally.unexpected.most_common(5)),
             **found,
         )
@@ -206,7 +265,9 @@ def _measured(
 def judge(row: Row, units: int) -> list[str]:
     """What is not as promised."""
     told = row.told
+    complaints = [what for what in row.complaints if not _is_of_the_driver(what)]
     left_open = row.seen.get("left open", 0)
+    in_the_gap = row.seen.get("interrupted on the way in", 0)  # at most: after __enter__, before the block
     expectations: tuple[tuple[str, bool], ...] = (
         (f"{row.held} still held", row.held == 0),
         (f"{row.out} connections still out", row.out == 0),
@@ -221,12 +282,19 @@ def judge(row: Row, units: int) -> list[str]:
         (f"{told['wrong_answers']} answers to another question", told["wrong_answers"] == 0),
         (f"{told['unexpected_errors']} errors out of the blue: {'; '.join(row.errors)}", not row.errors),
         (f"only {told['reported'] + told['raised']} units", told["reported"] + told["raised"] >= units),
-        (f"{row.reported_dropped} of {left_open} dropped reported", row.reported_dropped == left_open),
+        (
+            f"{row.reported_dropped} of {left_open} dropped reported",
+            left_open <= row.reported_dropped <= left_open + in_the_gap,
+        ),
         (f"{row.seen.get('blocked for ever', 0)} threads blocked for ever", not row.seen.get("blocked for ever")),
-        (f"{row.complaints} errors that only the event loop saw", row.complaints == 0),
+        (f"errors that only an event loop saw: {complaints}", not complaints),
         (f"{row.collector_warnings} found by the garbage collector", row.collector_warnings == 0),
     )
     return [what for what, holds in expectations if not holds]
+
+
+def _is_of_the_driver(complaint: str) -> bool:
+    return "ConnectionError('unexpected connection_lost() call')" in complaint
 
 
 def judge_controls(plain: Iterable[Row], forgetful: Row) -> list[str]:
@@ -249,11 +317,14 @@ def _in_threads(
 ) -> dict[str, Any]:
     seen = leave(side, tally, units, seed)
     gc.collect()
-    found: dict[str, Any] = {"seen": dict(seen), "complaints": 0}
+    found: dict[str, Any] = {"seen": dict(seen), "complaints": {}}
     if side.stuck:  # whoever asks it anything now waits for ever too
         found |= {"held": side.held(), "out": SIZE, "served": 0} | _agreed(0, database)
         return found | {"after_close": _connections(database)}
-    found |= {"held": side.held(), "out": side.out()}
+    # the end of a thread that left something is known a little after it was joined; a connection that was being opened
+    # for a waiter comes to rest in its own time
+    held = _settled(side.held, 0, _KNOWN) if seen.get("left open") else side.held()
+    found |= {"held": held, "out": _settled(side.out, 0)}
     found["served"] = side.served()
     found |= _agreed(side.idle(), database)
     side.close()
@@ -264,8 +335,7 @@ def _in_threads(
 async def _in_tasks(
     leave: exits_tasks.Exit, database: FreshDatabase, side: AsyncSide, tally: Tally, units: int, seed: int
 ) -> dict[str, Any]:
-    unseen: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    asyncio.get_running_loop().set_exception_handler(tally.complain)
     seen = await leave(side, tally, units, seed)
     gc.collect()
     await _quiet(side)
@@ -274,7 +344,7 @@ async def _in_tasks(
     found |= await asyncio.to_thread(_agreed, side.idle(), database)
     await side.close()
     gc.collect()
-    found["complaints"] = len(unseen) + seen["complaints of loops"]
+    found["complaints"] = dict(tally.complaints)
     return found | {"after_close": await asyncio.to_thread(_settled, lambda: _connections(database), 0)}
 
 
@@ -296,10 +366,10 @@ def _agreed(idle: int, database: FreshDatabase) -> dict[str, int]:
     }
 
 
-def _settled(count: Callable[[], int], wanted: int) -> int:
+def _settled(count: Callable[[], int], wanted: int, seconds: float = _PATIENCE) -> int:
     """What `count` says when it says `wanted`, or when the time is up: a server ends connections in its own time."""
     try:
-        wait_until(lambda: count() == wanted, _PATIENCE, every=0.02)
+        wait_until(lambda: count() == wanted, seconds, every=0.02)
     except TimeoutError:
         return count()
     return wanted
@@ -368,8 +438,32 @@ def _silent() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _count(caught: Iterable[warnings.WarningMessage], words: str) -> int:
-    return sum(words in str(warning.message) for warning in caught)
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """The collector, which is run after many of the units, looks only at what is made from here on."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+_WORDS: Final = ("was dropped without", "was left open by", "garbage collector")
+
+
+@contextmanager
+def _counted() -> Iterator[Counter[str]]:
+    """How many warnings had each of these words. Not the warnings: the collector would look at them again and again."""
+    said: Counter[str] = Counter()
+
+    def count(message: Warning | str, *_: object) -> None:
+        said.update(words for words in _WORDS if words in str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = cast("Any", count)
+        yield said
 
 
 def _totals(rows: Iterable[Row]) -> Counter[str]:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from proofs.sides import AsyncSide
 from proofs.tally import ROW, WHICH, Boom, Tally
 
-__all__ = ["EXITS", "Exit"]
+__all__ = ["EXITS", "Exit", "stepped"]
 
 T = TypeVar("T")
 
@@ -59,7 +59,11 @@ async def raised(side: AsyncSide, tally: Tally, units: int, seed: int) -> Counte
 
 
 async def generator(side: AsyncSide, tally: Tally, units: int, seed: int) -> Counter[str]:
-    """The unit is in an asynchronous generator that is closed early, or dropped; the loop closes what was dropped."""
+    """The unit is in an asynchronous generator that is closed early, or dropped, or kept for a while.
+
+    The loop closes what was dropped. After each of them the task goes on with an honest unit, which must not become a
+    part of it.
+    """
 
     async def rows(n: int) -> AsyncIterator[Any]:
         async with side.begin() as session:
@@ -67,11 +71,15 @@ async def generator(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
             for row in await session.scalars(WHICH.where(WHICH.selected_columns.n == n)):
                 yield row
 
+    async def idle() -> AsyncIterator[Any]:
+        async with side.begin() as session:
+            yield session
+
     async def one(draw: random.Random) -> None:
         n = tally.number()
-        way = draw.choice(("closed", "dropped", "in a cycle"))
+        way = draw.choice(("closed", "dropped", "in a cycle", "kept"))
         try:
-            unit: Any = rows(n)
+            unit: Any = idle() if way == "kept" else rows(n)
             await anext(unit)
             if way == "closed":
                 await unit.aclose()
@@ -80,11 +88,16 @@ async def generator(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
                 knot.append(knot)
                 del knot, unit
                 gc.collect()
+            elif way == "kept":
+                await _honest(side, tally)
+                await unit.aclose()
             else:
                 del unit
             tally.ended(n, GeneratorExit())
         except Exception as error:
             tally.ended(n, error, expected=False)
+        if way != "kept":
+            await _honest(side, tally)
 
     return await _by_workers(one, tally, units, seed)
 
@@ -96,7 +109,7 @@ async def cancelled(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
     for _ in range(_FIRST):
         began = time.perf_counter()
         n = tally.number()
-        awaits.append(await _stepped(_plain(side, tally, n), 0, lambda: None))
+        awaits.append(await stepped(_plain(side, tally, n), 0, lambda: None))
         tally.ended(n)
         times.append(time.perf_counter() - began)
     most, usual = max(awaits), statistics.median(times)
@@ -116,7 +129,7 @@ async def cancelled(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
             async def unit() -> None:
                 task = asyncio.current_task()
                 assert task is not None
-                await _stepped(_plain(side, tally, n), at, lambda: after(late, task))
+                await stepped(_plain(side, tally, n), at, lambda: after(late, task))
         else:
             seconds = draw.uniform(0.02, 1.1) * usual * min(WORKERS, units)
 
@@ -161,11 +174,8 @@ async def thread_death(side: AsyncSide, tally: Tally, units: int, seed: int) -> 
             opened.set()
             raise
 
-    def complain(_: object, __: object) -> None:
-        seen["complaints of loops"] += 1
-
     async def main(numbers: list[int]) -> None:
-        asyncio.get_running_loop().set_exception_handler(complain)
+        asyncio.get_running_loop().set_exception_handler(tally.complain)
         opened = [asyncio.Event() for _ in numbers]
         tasks = [asyncio.create_task(unit(n, event)) for n, event in zip(numbers, opened, strict=True)]
         await opened[0].wait()
@@ -217,7 +227,7 @@ async def left_open(side: AsyncSide, tally: Tally, units: int, seed: int) -> Cou
 
 
 @types.coroutine
-def _stepped(work: Coroutine[Any, Any, Any], at: int, act: Callable[[], None]) -> Generator[Any, Any, int]:
+def stepped(work: Coroutine[Any, Any, Any], at: int, act: Callable[[], None]) -> Generator[Any, Any, int]:
     """Await `work` and call `act` when it suspends for the `at`-th time; how often it suspended."""
     count = 0
     value: Any = None
@@ -263,9 +273,7 @@ async def _by_workers(
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):
             if not tally.starved:
-                # a task of its own: a generator that was dropped is closed some loop steps later, and until then its
-                # unit is the one that is open in the context of whoever dropped it
-                await asyncio.create_task(one(draw))
+                await one(draw)
 
     await asyncio.gather(*(work(number) for number in range(WORKERS)))
     return Counter()

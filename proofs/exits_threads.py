@@ -5,7 +5,6 @@ Nothing is judged here. What the units were told goes into the `Tally`, what els
 
 from __future__ import annotations
 
-import contextvars
 import gc
 import random
 import signal
@@ -13,11 +12,13 @@ import statistics
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 from sqlalchemy.orm import Session
+from tests.engines.process import wait_until
 
 from proofs.sides import Side
 from proofs.tally import ROW, WHICH, Boom, Tally
@@ -61,31 +62,45 @@ def raised(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
 
 
 def generator(side: Side, tally: Tally, units: int, seed: int) -> Counter[str]:
-    """The unit is in a generator that is closed early, or dropped, or dropped as part of a cycle."""
+    """The unit is in a generator that is closed early, or dropped, or dropped as part of a cycle, or kept for a while.
+
+    After each of them the thread goes on with an honest unit, which must not become a part of it.
+    """
 
     def rows(n: int) -> Iterator[Any]:
         with side.begin() as session:
             _work(session, tally, n)
             yield from session.scalars(WHICH.where(WHICH.selected_columns.n == n))
 
+    def idle() -> Iterator[Any]:
+        with side.begin() as session:
+            yield session
+
     def one(draw: random.Random) -> None:
         n = tally.number()
-        way = draw.choice(("closed", "dropped", "in a cycle"))
+        way = draw.choice(("closed", "dropped", "in a cycle", "kept"))
         try:
-            unit = rows(n)
+            unit: Any = idle() if way == "kept" else rows(n)
             next(unit)
             if way == "closed":
-                cast("Any", unit).close()
+                unit.close()
             elif way == "in a cycle":
                 knot: list[Any] = [unit]
                 knot.append(knot)
+                gone = weakref.ref(unit)
                 del knot, unit
-                gc.collect()
+                # while the collector runs in another thread it does nothing here
+                wait_until(lambda: gc.collect() >= 0 and gone() is None, what="the unit was collected")
+            elif way == "kept":
+                _honest(side, tally)
+                unit.close()
             else:
                 del unit
             tally.ended(n, GeneratorExit())
         except Exception as error:
             tally.ended(n, error, expected=False)
+        if way != "kept":
+            _honest(side, tally)
 
     return _by_workers(one, tally, units, seed)
 
@@ -265,9 +280,7 @@ def _by_workers(one: Callable[[random.Random], None], tally: Tally, units: int, 
         draw = random.Random(seed * WORKERS + number)
         for _ in range(number, units, WORKERS):
             if not tally.starved:
-                # a context of its own: a generator that another thread collects is closed when that thread comes to
-                # it, and until then its unit is the one that is open in the context of whoever dropped it
-                contextvars.copy_context().run(one, draw)
+                one(draw)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(WORKERS)]
     for thread in threads:

@@ -5,7 +5,9 @@ Both have a pool of `SIZE` connections and no overflow. Nothing is measured here
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol, cast
 
 from sqlalchemy import Engine
@@ -23,7 +25,7 @@ SIZE: Final = 5
 """Connections of each pool."""
 _PATIENCE: Final = 5.0
 """Seconds that a unit waits for a connection or a lock: longer than any honest wait here."""
-_BRIEF: Final = 1.0
+_BRIEF: Final = 3.0
 """The same when nobody else works: longer than the pool takes to find a connection that was lost."""
 
 
@@ -51,6 +53,12 @@ class Side(_Known, Protocol):
     def begin(self) -> AbstractContextManager[Session]:
         """A unit of work."""
 
+    def within(self, seconds: float) -> AbstractContextManager[Session]:
+        """A unit of work that may take so long, as far as the side can say that."""
+
+    def run(self, work: Callable[[Session], None]) -> None:
+        """Run a function as a unit of work, and again where the side does that."""
+
     def open(self) -> Session:
         """A session that its owner ends."""
 
@@ -66,6 +74,12 @@ class AsyncSide(_Known, Protocol):
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A unit of work."""
+
+    def within(self, seconds: float) -> AbstractAsyncContextManager[AsyncSession]:
+        """A unit of work that may take so long, as far as the side can say that."""
+
+    async def run(self, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
+        """Run a function as a unit of work, and again where the side does that."""
 
     def open(self) -> AsyncSession:
         """A session that its owner ends."""
@@ -106,6 +120,12 @@ class Ours(_OurCounts):
     def begin(self) -> AbstractContextManager[Session]:
         return self.door.begin()
 
+    def within(self, seconds: float) -> AbstractContextManager[Session]:
+        return self.door.begin(deadline=seconds)
+
+    def run(self, work: Callable[[Session], None]) -> None:
+        self.door.run(work)
+
     def open(self) -> Session:
         return self.door.open()
 
@@ -126,6 +146,12 @@ class OursAsync(_OurCounts):
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.door.begin()
+
+    def within(self, seconds: float) -> AbstractAsyncContextManager[AsyncSession]:
+        return self.door.begin(deadline=seconds)
+
+    async def run(self, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
+        await self.door.run(work)
 
     def open(self) -> AsyncSession:
         return self.door.open()
@@ -167,6 +193,13 @@ class Plain(_PlainCounts):
     def begin(self) -> AbstractContextManager[Session]:
         return self._maker.begin()
 
+    def within(self, seconds: float) -> AbstractContextManager[Session]:
+        return self._maker.begin()  # it cannot say it
+
+    def run(self, work: Callable[[Session], None]) -> None:
+        with self._maker.begin() as session:
+            work(session)
+
     def open(self) -> Session:
         return self._maker()
 
@@ -188,6 +221,15 @@ class PlainAsync(_PlainCounts):
 
     def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self._maker.begin()
+
+    @asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[AsyncSession]:
+        async with asyncio.timeout(seconds), self._maker.begin() as session:
+            yield session
+
+    async def run(self, work: Callable[[AsyncSession], Awaitable[None]]) -> None:
+        async with self._maker.begin() as session:
+            await work(session)
 
     def open(self) -> AsyncSession:
         return self._maker()

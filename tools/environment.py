@@ -54,7 +54,7 @@ def make(folder: Path, requirements: Path) -> int:
     if not (python.exists() and _runs([str(python), "--version"])):
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, symlinks=True)
-    pip = _pip(python)
+    pip = pip_for(python)
     if pip is None:
         print(
             "no pip was found: install it for any Python here (Debian: python3-pip or python3-venv), then try again",
@@ -64,7 +64,9 @@ def make(folder: Path, requirements: Path) -> int:
     print(f"installing {requirements.name} into {folder.name}/", flush=True)
     quiet = ["install", "--quiet", "--disable-pip-version-check", "--no-warn-script-location"]
     own = ["--no-deps", "--no-build-isolation", "--no-index", "--editable", str(PROJECT)]
-    for words in (["--require-hashes", "--requirement", str(requirements)], own):
+    # The list is complete, so nothing is resolved: pip 23.2 asks for a hash of the newest `coverage[toml]` otherwise.
+    pinned = ["--no-deps", "--require-hashes", "--requirement", str(requirements)]
+    for words in (pinned, own):
         done = subprocess.run([*pip, *quiet, *words], check=False)
         if done.returncode != 0:
             return done.returncode
@@ -72,7 +74,7 @@ def make(folder: Path, requirements: Path) -> int:
     return 0
 
 
-def _pip(python: Path) -> list[str] | None:
+def pip_for(python: Path) -> list[str] | None:
     """A command that installs into the environment of `python`; the environment's own pip is the last choice."""
     for outer in (sys.executable, *pythons(), "python3"):
         if _pip_version(outer) >= OUTER_PIP:
@@ -107,7 +109,11 @@ def _candidates() -> Iterator[tuple[str, str]]:
     for version in SUPPORTED:
         if path := shutil.which(f"python{version}"):
             yield version, path
-        for folder in sorted(home.glob(f"versions/{version}.*"), reverse=True):
+        try:
+            folders = sorted(home.glob(f"versions/{version}.*"), reverse=True)
+        except OSError:  # a folder of another user, which Python 3.12 and older do not pass over
+            continue
+        for folder in folders:
             yield version, str(folder / "bin" / "python")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import errors
 from ._shell.signs import is_transient
-from .facts import Observer, Outcome, outcome_of
+from .facts import Observer, Outcome, outcome_of, unit_id_of
 from .options import Access, Isolation, Propagation
 from .policy.retry import Backoff
 from .sessions import Sessions
@@ -22,4 +22,5 @@ __all__ = [
     "errors",
     "is_transient",
     "outcome_of",
+    "unit_id_of",
 ]

@@ -20,15 +20,20 @@ The tree:
     ├── SessionMisuse (RuntimeError)
     │   ├── SessionEnded                   used after its end
     │   ├── WrongOwner                     used from another thread, task or process
-    │   └── UnitOwnsCommit                 commit(), rollback() or close() inside a unit
+    │   ├── UnitOwnsCommit                 commit(), rollback() or close() inside a unit
+    │   └── ConnectionHeld                 a connection is held, or wanted, in a block of outside()
     ├── LazyLoadOutsideUnit (RuntimeError) an attribute was to be loaded where it cannot be
     ├── ReadOnlyUnit (PermissionError)     a write in a read unit
     ├── CheckoutTimeout (TimeoutError)     no connection in time
+    │   ├── PoolDeadlock                   none can ever come: units wait for each other's
+    │   └── Overloaded                     more come than can be served, for some time already
     ├── DeadlineExceeded (TimeoutError)    the unit took longer than it may
     ├── UnitFailed (RuntimeError)
     │   ├── UnitRolledBack                 a joined unit failed and its error was swallowed
     │   ├── PartialCommit                  several databases, some committed and some not
-    │   └── CommitUnknown                  the acknowledgement of COMMIT was lost
+    │   ├── CommitUnknown                  the acknowledgement of COMMIT was lost
+    │   └── CommitLost                     the database failed over to a server that does not have the unit
+    └── AlreadyCommitted (RuntimeError)    a unit with this key has committed before
 """
 
 from __future__ import annotations
@@ -38,10 +43,13 @@ from typing import Any, ClassVar, Self
 
 __all__ = [
     "DOCS",
+    "AlreadyCommitted",
     "AtomicUnavailable",
     "CheckoutTimeout",
+    "CommitLost",
     "CommitUnknown",
     "ConfigError",
+    "ConnectionHeld",
     "DeadlineExceeded",
     "DoorClosed",
     "JoinRefused",
@@ -49,8 +57,10 @@ __all__ = [
     "MissingExtra",
     "NoUnit",
     "NotConfigured",
+    "Overloaded",
     "PartialCommit",
     "PolysessionError",
+    "PoolDeadlock",
     "ReadOnlyUnit",
     "RequestRefused",
     "SessionEnded",
@@ -201,6 +211,12 @@ class UnitOwnsCommit(SessionMisuse):
     code = "unit-owns-commit"
 
 
+class ConnectionHeld(SessionMisuse):
+    """A connection is held where `outside()` says that none is, or was asked for inside of its block."""
+
+    code = "connection-held"
+
+
 class LazyLoadOutsideUnit(PolysessionError, RuntimeError):
     """An attribute was to be loaded where no unit of work can load it; the text has the option that loads it in time.
 
@@ -220,6 +236,18 @@ class CheckoutTimeout(PolysessionError, TimeoutError):
     """No connection could be had in time; the text lists who holds them."""
 
     code = "checkout-timeout"
+
+
+class Overloaded(CheckoutTimeout):
+    """Refused before the time is up: for some seconds more units have come than were served. Nothing was sent."""
+
+    code = "overloaded"
+
+
+class PoolDeadlock(CheckoutTimeout):
+    """Units that hold connections wait for each other's, so that none can ever come; the text names all of them."""
+
+    code = "pool-deadlock"
 
 
 class DeadlineExceeded(PolysessionError, TimeoutError):
@@ -250,3 +278,20 @@ class CommitUnknown(UnitFailed):
     """The link was lost while COMMIT was under way: the unit may have committed or not. Never repeat it blindly."""
 
     code = "commit-unknown"
+
+
+class CommitLost(UnitFailed):
+    """The database has failed over to a server that does not have the unit, which may have committed before that."""
+
+    code = "commit-lost"
+
+
+class AlreadyCommitted(PolysessionError, RuntimeError):
+    """A unit with this key has committed before; this one did nothing. `result` is what that one recorded."""
+
+    code = "already-committed"
+
+    @property
+    def result(self) -> Any:
+        """What the unit that committed has recorded; None if it recorded nothing."""
+        return self.facts.get("result")

@@ -7,6 +7,7 @@ holds names, numbers and places; never a statement's parameters, a URL or a live
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from types import CodeType
 from typing import NewType, Protocol
@@ -25,9 +26,12 @@ __all__ = [
     "Observer",
     "Origin",
     "Outcome",
+    "OutcomeFound",
     "Owner",
+    "TransactionIdled",
     "mark_outcome",
     "outcome_of",
+    "unit_id_of",
 ]
 
 HoldId = NewType("HoldId", int)
@@ -41,6 +45,8 @@ class Outcome(StrEnum):
     ROLLED_BACK = "rolled back"
     UNKNOWN = "unknown"
     """COMMIT was sent and its acknowledgement was lost."""
+    LOST = "lost"
+    """The database has failed over to a server that does not have it; before that it may have been committed."""
     PARTIAL = "partial"
     """Several databases without atomicity: some committed, some not."""
     CLOSED = "closed"
@@ -50,12 +56,16 @@ class Outcome(StrEnum):
 
 
 _MARK = "unit_outcome"
+_ID = "unit_id"
 
 
-def mark_outcome(error: BaseException, outcome: Outcome) -> None:
-    """Let an error that leaves a unit carry how the unit ended, as its attribute `unit_outcome`."""
+def mark_outcome(error: BaseException, outcome: Outcome, unit_id: str = "") -> None:
+    """Let an error that leaves a unit carry how the unit ended, as its attribute `unit_outcome`; and as `unit_id` the
+    id by which one can ask for that, if there is one."""
     try:
         setattr(error, _MARK, outcome)
+        if unit_id:
+            setattr(error, _ID, unit_id)
     except (AttributeError, TypeError):
         return  # a class that takes no attributes; its error is told by the observers
 
@@ -65,15 +75,35 @@ def outcome_of(error: BaseException) -> Outcome | None:
 
     A `TimeoutError` of `asyncio.timeout` comes from the `CancelledError` that left the unit, for example.
     """
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        found = getattr(current, _MARK, None)
+    for one in _chain(error):
+        found = getattr(one, _MARK, None)
         if isinstance(found, Outcome):
             return found
-        current = current.__cause__ or current.__context__
     return None
+
+
+def unit_id_of(error: BaseException) -> str | None:
+    """The id of the unit that `error` left, or that an error it came from left, for `outcome(unit_id)`.
+
+    A unit has one if it wanted to know its outcome, sent COMMIT and did not hear the answer. None for all others.
+    """
+    for one in _chain(error):
+        found = getattr(one, _ID, None)
+        if isinstance(found, str):
+            return found
+        if getattr(one, _MARK, None) is not None:
+            return None  # it is that unit's error, and there is no id
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """It, and what it came from."""
+    seen: set[int] = set()
+    current: BaseException | None = error if isinstance(error, BaseException) else None
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 class HoldKind(StrEnum):
@@ -157,7 +187,34 @@ class AttemptFailed(msgspec.Struct, frozen=True, gc=False):
     stamp: float
 
 
-Fact = HoldOpened | HoldEnded | AttemptFailed
+class OutcomeFound(msgspec.Struct, frozen=True, gc=False):
+    """The answer to the COMMIT of a unit was lost, and the database was asked what came of it."""
+
+    name: str
+    unit: str
+    """The unit's id."""
+    outcome: Outcome
+    reason: str
+    seconds: float
+    """How long it took to find out."""
+    stamp: float
+
+
+class TransactionIdled(msgspec.Struct, frozen=True, gc=False):
+    """A transaction was open, with its connection, for longer than `pool.idle_warning` without a statement."""
+
+    hold: HoldId
+    name: str
+    databases: tuple[str, ...]
+    origin: Origin
+    """Where the unit or session was opened."""
+    seconds: float
+    until: Origin
+    """The code that went on with it."""
+    stamp: float
+
+
+Fact = HoldOpened | HoldEnded | AttemptFailed | OutcomeFound | TransactionIdled
 
 
 class Observer(Protocol):

@@ -53,3 +53,9 @@ class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
     """For units over several databases: all or nothing, or refused."""
     repeatable: bool = False
     """The unit may be run again: it gets the isolation that makes lost updates visible."""
+    exact: bool = False
+    """The unit leaves a row with its id, by which its outcome is found out when the answer to COMMIT is lost."""
+    exact_asked: bool = False
+    """That was asked for at the door, and is not only what the database gives by default."""
+    key: str | None = None
+    """The caller's key: of all units with the same one, one commits."""

@@ -6,36 +6,87 @@ import asyncio
 import functools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Self,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 
 from sqlalchemy import orm
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from . import config
-from ._core.attempts import again_steps, attempt_steps
+from ._core.attempts import again_steps, attempt_steps, first_steps
 from ._core.hooks import hook_steps
+from ._core.outcome import asked_steps
 from ._core.scope import Scope, enter_steps, leave_steps
-from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
-from ._shell.asking import called, collect, extra_options, without_frames
-from ._shell.door import Attempts, Door
+from ._core.states import State
+from ._core.steps import (
+    Body,
+    Call,
+    Close,
+    Commit,
+    Dial,
+    Evict,
+    Fence,
+    Flush,
+    HangUp,
+    Look,
+    Open,
+    Pause,
+    ReadVerdict,
+    Ready,
+    Release,
+    Rest,
+    Restore,
+    Rollback,
+    Savepoint,
+    Seal,
+    TakeKey,
+)
+from ._shell import fence, grace
+from ._shell.asking import as_result, called, check_record, collect, extra_options, flag, without_frames, word
+from ._shell.attempts import Attempts
+from ._shell.control import close_idle, out, until, watching
+from ._shell.door import Door
 from ._shell.drive import drive
-from ._shell.engines import FREE
 from ._shell.finish import Finish
 from ._shell.guard import guarded
 from ._shell.holding import Holding
+from ._shell.outside import BLOCK
+from ._shell.pausing import pause
 from ._shell.places import caller
-from .errors import SessionMisuse, WrongDoor
-from .facts import Observer, Origin, mark_outcome
+from ._shell.unopened import leave_again, refuse_attribute, refuse_door, refuse_leaving
+from ._shell.uses import FREE
+from ._shell.works import (
+    check_limit,
+    check_parentheses,
+    check_session_class,
+    check_session_options,
+    check_work,
+    finished,
+)
+from .errors import ConfigError, SessionMisuse, WrongDoor
+from .facts import Observer, Origin, Outcome, mark_outcome
 from .options import Access, Isolation, Propagation, UnitOptions
 from .policy.retry import Backoff
-from .topology import Role
+from .topology import Certainty, Role
 
 __all__ = ["Sessions", "Unit"]
 
@@ -67,31 +118,47 @@ class Sessions(Door):
         observers: Iterable[Observer] = (),
         in_event_loop: Literal["refuse", "allow"] = "refuse",
     ) -> None:
+        if in_event_loop not in ("refuse", "allow"):
+            raise ConfigError(
+                f"in_event_loop: expected 'refuse' or 'allow', found {in_event_loop!r}",
+                do=("leave it out: a blocking call would stop every task of the loop",),
+                path="in_event_loop",
+            )
         self._in_event_loop = in_event_loop
         super().__init__(databases, observers=observers)
         self._performers: dict[type, Callable[[Any], Any]] = {
             Open: lambda step: self._open(step.scope, step.transaction),
             Flush: lambda step: Finish.flush(step.holding),
             Commit: lambda step: Finish.commit(step.holding, step.database),
-            Rollback: lambda step: Finish.rollback(step.holding),
-            Close: lambda step: Finish.close(step.holding, step.broken),
+            Rollback: lambda step: _in_time(step.holding, Finish.rollback),
+            Close: lambda step: _in_time(step.holding, Finish.close, step.broken),
             Savepoint: lambda step: Finish.savepoint(step.holding),
             Release: lambda step: Finish.release(step.savepoint),
-            Restore: lambda step: Finish.restore(step.savepoint),
+            Restore: lambda step: _in_time(step.savepoint[0], lambda _: Finish.restore(step.savepoint)),
             Call: self._perform_call,
-            Pause: lambda step: time.sleep(step.seconds),
+            Pause: pause,
+            Ready: lambda step: self._make_table(*step.databases),
+            TakeKey: lambda step: self._take_key(step.holding),
+            Dial: lambda step: fence.dial(self._asking_engine(step.database), step.seconds),
+            Fence: lambda step: fence.fence(step.link, step.unit, step.seconds),
+            Seal: lambda step: fence.seal(step.link),
+            ReadVerdict: lambda step: fence.read_verdict(step.link, step.unit),
+            Look: lambda step: fence.look(step.link, step.backend),
+            Evict: lambda step: fence.evict(step.link, step.backend),
+            HangUp: lambda step: fence.hang_up(step.link),
+            Rest: lambda step: time.sleep(step.seconds),
         }
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], *, observers: Iterable[Observer] = ()) -> Self:
         """A door for the databases of a TOML file; the shape is that of the package `polysession.config`."""
-        return cls(cast("Any", config.load_toml(path)), observers=observers)
+        return cls(cast("Any", config.load_toml(path, asynchronous=cls.asynchronous)), observers=observers)
 
     @classmethod
     @without_frames
     def from_mapping(cls, mapping: Mapping[str, Any], *, observers: Iterable[Observer] = ()) -> Self:
         """A door for the databases of a mapping of the same shape as the TOML file."""
-        return cls(cast("Any", config.from_mapping(mapping)), observers=observers)
+        return cls(cast("Any", config.from_mapping(mapping, asynchronous=cls.asynchronous)), observers=observers)
 
     # -- units of work
 
@@ -103,6 +170,8 @@ class Sessions(Door):
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
         atomic: bool = True,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
     ) -> Unit[Session]:
         """A unit of work: `with sessions.begin("orders") as session`.
 
@@ -115,9 +184,17 @@ class Sessions(Door):
 
         The exception that leaves the block is the body's own; or, when the end fails, the database's, `UnitRolledBack`,
         `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase` and `RequestRefused` before any SQL.
+
+        With `outcome="exact"` the unit leaves a row with its id in the table `polysession_commit`. If the answer to
+        COMMIT is lost the database is asked for it: the block ends normally if the unit has committed, with the error
+        of the link if it has not, with `CommitLost` after a failover that lost it, and with `CommitUnknown` only if
+        nobody could be asked for 10 s or until the deadline. By default the database's key `outcome` decides.
+
+        Of all units with the same `key`, in any process, one commits; another one waits while it is in flight, and
+        raises `AlreadyCommitted` at the beginning of the block if it has. A key implies an exact outcome.
         """
-        extra = extra_options(propagation, isolation, deadline)
-        if not atomic:
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        if atomic is not True and not flag(atomic, "atomic"):
             extra["atomic"] = False
         return Unit(self, self._options(Access.WRITE, databases, extra), name, caller())
 
@@ -138,12 +215,13 @@ class Sessions(Door):
         `role="replica"` it is served by a replica, which may lag. Behind a pooler in transaction mode it runs in one
         READ ONLY transaction, in which each statement still sees what is committed when it runs.
         """
-        extra = extra_options(propagation, isolation, deadline)
-        if snapshot:
+        extra = extra_options(propagation, isolation, deadline, name=name)
+        if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
-        if role is not Role.PRIMARY:
-            extra["role"] = Role(role)
-        return Unit(self, self._options(Access.READ, databases, extra), name, caller(), role=Role(role))
+        chosen = Role.PRIMARY if role is Role.PRIMARY else word(Role, role, "role")
+        if chosen is not Role.PRIMARY:
+            extra["role"] = chosen
+        return Unit(self, self._options(Access.READ, databases, extra), name, caller(), role=chosen)
 
     def run(
         self,
@@ -154,6 +232,9 @@ class Sessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
+        record: bool = False,
     ) -> T:
         """Run `work(session)` as a unit of work and answer what it returns; repeat the whole unit if that is safe.
 
@@ -162,17 +243,26 @@ class Sessions(Door):
         do nothing outside of the session that may not be done twice. Unless `isolation` says otherwise the level is
         one at which lost updates raise an error (REPEATABLE READ on PostgreSQL). `deadline` bounds all attempts and the
         waits between them together.
+
+        `outcome` and `key` are those of `begin`: a unit is then repeated also after its answer to COMMIT was lost, if
+        it is found not to have committed. With `record` what `work` returns is kept with the key, for the `result` of
+        `AlreadyCommitted`: as JSON of at most 8 KiB, else the unit is refused.
         """
+        check_work(work, "run")
         policy = Backoff.of(retry)
-        extra = extra_options(propagation, isolation, deadline)
+        check_record(record, key)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
         extra["repeatable"] = True
         options = self._options(Access.WRITE, databases, extra)
-        attempts = Attempts(self, options, name or called(work), caller())
+        label = name or called(work)
+        attempts = Attempts(self, options, label, caller())
 
         def perform(step: Any) -> Any:
             if type(step) is not Body:
                 return self._perform(step)
-            value = work(step.session)
+            value = finished(work(step.session), label)
+            if record:
+                self._record(step.session, as_result(value))
             if attempts.deadline_at is not None:
                 attempts.refuse_late()
             return value
@@ -193,13 +283,23 @@ class Sessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
+        record: bool = False,
     ) -> Callable[[Callable[Concatenate[Session, P], T]], Callable[P, T]]:
         """Make a function of `(session, ...)` a unit of work: `@sessions.unit("orders", retry=5)`.
 
         Called without the session, it runs as with `run`, each time in a unit of its own or joined to the open one.
         """
 
+        check_parentheses(databases, "unit")
+        Backoff.of(retry)
+        check_record(record, key)
+        extra_options(propagation, isolation, deadline, outcome, key, name=name)  # refused here, not at the first call
+
         def decorate(work: Callable[Concatenate[Session, P], T]) -> Callable[P, T]:
+            check_work(work, "unit", decorated=True)
+
             @functools.wraps(work)
             def unit(*args: P.args, **kwargs: P.kwargs) -> T:
                 return self.run(
@@ -210,6 +310,9 @@ class Sessions(Door):
                     propagation=propagation,
                     isolation=isolation,
                     deadline=deadline,
+                    outcome=outcome,
+                    key=key,
+                    record=record,
                 )
 
             return cast("Callable[P, T]", unit)
@@ -224,6 +327,8 @@ class Sessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
     ) -> Iterator[Unit[Session]]:
         """As `run`, for a block: `for attempt in sessions.attempts("orders"):` and in it `with attempt as session:`.
 
@@ -231,12 +336,26 @@ class Sessions(Door):
         on; after a unit that committed, and after any other error, it ends.
         """
         policy = Backoff.of(retry)
-        extra = extra_options(propagation, isolation, deadline)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
         extra["repeatable"] = True
         origin = caller()
         options = self._options(Access.WRITE, databases, extra)
         loop = _Loop(self, Attempts(self, options, name or origin.code.co_qualname, origin), policy)
         return loop.units(options, name, origin)
+
+    def outcome(
+        self, unit_id: str | None = None, database: str | None = None, *, key: str | None = None, within: float = 10.0
+    ) -> Outcome:
+        """What came of a unit with an exact outcome, by its id (`CommitUnknown` has it) or by its key.
+
+        Asks the database for at most `within` seconds; `Outcome.UNKNOWN` if it cannot be known yet. Can be asked from
+        any process, and again. To ask is to decide: a unit that has not committed by now never will, so ask for one
+        whose end is over, not for one that still works. (A key is left free for the next unit.)
+
+        Raises `RequestRefused` for what is no id, or an id of which the row may be deleted by now (23 hours).
+        """
+        name, marked = self._question(unit_id, database, key, within)
+        return drive(asked_steps(marked, name), self._perform).outcome
 
     def current(self, database: str | None = None) -> Session:
         """The session of the unit of work that is open here for `database`.
@@ -259,8 +378,29 @@ class Sessions(Door):
         For work that is handed to another thread or to a framework's background tasks: it never joins the unit that
         is open where it happens to run.
         """
+        check_work(work, "task", decorated=True)
         own = self.unit(*databases, retry=retry, name=name or called(work), propagation=Propagation.REQUIRES_NEW)
         return own(work)
+
+    @overload
+    def gather(
+        self,
+        *works: Callable[[Session], T],
+        database: str | None = None,
+        access: Access | Literal["read", "write"] = Access.READ,
+        limit: int | None = None,
+        return_errors: Literal[False] = False,
+    ) -> list[T]: ...
+
+    @overload
+    def gather(
+        self,
+        *works: Callable[[Session], T],
+        database: str | None = None,
+        access: Access | Literal["read", "write"] = Access.READ,
+        limit: int | None = None,
+        return_errors: bool,
+    ) -> list[T | BaseException]: ...
 
     def gather(
         self,
@@ -276,12 +416,17 @@ class Sessions(Door):
         even if one fails. Then errors are raised together as an `ExceptionGroup`, each with the outcome of its own unit
         (`outcome_of`); or with `return_errors` they stand in the list in place of results.
         """
+        for work in works:
+            check_work(work, "gather")
         names = self._topology.resolve((database,) if database is not None else ())
-        opened = self.read if Access(access) is Access.READ else self.begin
+        opened = self.read if word(Access, access, "access") is Access.READ else self.begin
+        check_limit(limit)
 
         def branch(work: Callable[[Session], Any]) -> Any:
             with opened(*names, name=called(work)) as session:
-                return work(session)
+                return finished(work(session), called(work))
+
+        from concurrent.futures import ThreadPoolExecutor  # few programs need its module
 
         places = self._topology.databases[names[0]].primary.pool.size
         with ThreadPoolExecutor(max(1, min(limit or places, len(works))), "polysession-gather") as threads:
@@ -290,14 +435,23 @@ class Sessions(Door):
 
     # -- sessions that their owner ends
 
-    def open(self, database: str | None = None, *, class_: type[Session] = Session, **session_options: Any) -> Session:
+    @overload
+    def open(self, database: str | None = None, *, class_: type[S], **session_options: Any) -> S: ...
+
+    @overload
+    def open(
+        self, database: str | None = None, *, class_: type[Session] = Session, **session_options: Any
+    ) -> Session: ...
+
+    def open(self, database: str | None = None, *, class_: type[Any] = Session, **session_options: Any) -> Session:
         """An independent session; whoever opens it commits and closes it.
 
         It belongs to the thread that opened it, ends for good with `close()` (a second call does nothing), and is
         reported with a `ResourceWarning` that names the line if it is dropped unclosed. `session_options` are those of
-        `sqlalchemy.orm.Session`.
+        `sqlalchemy.orm.Session`, without `bind` and `binds`: the database is the one that is named here.
         """
-        return self._free_session(database, class_, session_options, caller(), strict=True)
+        session: Session = self._free_session(database, class_, session_options, caller(), strict=True)
+        return session
 
     @overload
     def sessionmaker(
@@ -305,7 +459,9 @@ class Sessions(Door):
     ) -> orm.sessionmaker[S]: ...
 
     @overload
-    def sessionmaker(self, database: str | None = None, **session_options: Any) -> orm.sessionmaker[Session]: ...
+    def sessionmaker(
+        self, database: str | None = None, *, class_: type[Session] = Session, **session_options: Any
+    ) -> orm.sessionmaker[Session]: ...
 
     def sessionmaker(
         self, database: str | None = None, *, class_: type[Any] = Session, **session_options: Any
@@ -316,20 +472,61 @@ class Sessions(Door):
         handed from thread to thread in turn.
         """
         names = self._topology.resolve((database,) if database is not None else ())
+        check_session_class(class_, Session)
+        check_session_options(
+            session_options, names[0], self._topology.databases[names[0]].primary.engine, self._backend(names[0])
+        )
         return _Maker(self, names[0], class_, session_options)
 
     def _free_session(
         self, database: str | None, class_: type[S], options: dict[str, Any], origin: Origin, *, strict: bool
     ) -> S:
+        check_session_class(class_, Session)
         asked = self._options(Access.WRITE, (database,) if database is not None else (), {})
         name = asked.databases[0]
         endpoint = self._topology.databases[name].primary
         engine = cast("Engine", self._ready_engines.engine(endpoint, FREE))
-        options.setdefault("close_resets_only", False)
-        options.setdefault("bind", engine)
+        check_session_options(options, name, engine, self._backend(name))
+        options["close_resets_only"] = False
+        options["bind"] = engine
         session = guarded(class_)(**options)
         self._adopt(session, name, endpoint, engine, origin, strict)
         return session
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """A block in which nothing is held: `with sessions.outside():` around a call to another service.
+
+        Raises `ConnectionHeld` at its beginning if a unit or session of this thread has a connection that it must keep;
+        and inside, where a unit or session of this door is opened or takes a connection. What a read unit need not
+        keep is given back. Other threads are not concerned, nor are other doors; of engines that the application made
+        only what is held at the beginning is noticed.
+        """
+        self._check_loop()
+        token = BLOCK.set(self._leave_connections(caller(2)))
+        try:
+            yield
+        finally:
+            BLOCK.reset(token)
+
+    def drain(self, *databases: str, within: float | timedelta = 30.0) -> int:
+        """Have every connection of these databases, or of all, closed: pause, close what is idle, and wait until what
+        is out has come back, for `within` seconds at most. How many are still out: 0 if it is done.
+
+        Those that are out later are closed when they come back. Whoever asks waits until `resume()`. A unit that needs
+        one more connection waits too, and ends by its own time. Raises as `pause()`.
+        """
+        end, back = until(within), threading.Event()
+        self.pause(*databases)
+        rooms = self._steered(databases)
+        with watching(rooms, back.set):
+            while True:
+                back.clear()
+                close_idle(rooms)
+                still, left = out(rooms), end - time.monotonic()
+                if not still or left <= 0:
+                    return still
+                back.wait(left)
 
     # -- the end
 
@@ -349,7 +546,36 @@ class Sessions(Door):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+    if not TYPE_CHECKING:  # so that the type checkers refuse it, too
+
+        def __aenter__(self) -> NoReturn:
+            refuse_door(self, "with")
+
+        def __aexit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __aenter__ has raised
+            raise AssertionError
+
     # -- for the driver
+
+    def _settle(self, scope: Scope, error: BaseException) -> None:
+        """Do what is left to do: entering failed, or an interrupt fell between two steps. May be called again."""
+        holding: Holding | None = cast("Holding | None", scope.holding)
+        if holding is None:
+            return
+        try:
+            if not (scope.closed if scope.whole else scope.ended):
+                drive(leave_steps(scope, error), self._perform)
+        finally:
+            if scope.whole:
+                holding.give_up()
+            self._left(scope)
+            if scope.outermost:
+                self._told(scope, error)
+
+    def _end_left(self, scope: Scope, holding: Holding) -> None:
+        try:
+            self._settle(scope, GeneratorExit())
+        finally:
+            self._say_left(holding)
 
     def _perform(self, step: Any) -> Any:
         performer = self._performers.get(type(step))
@@ -359,13 +585,13 @@ class Sessions(Door):
         """The unit has ended: mark the error that leaves it, call the hooks."""
         assert scope.outcome is not None
         if leaving is not None:
-            mark_outcome(leaving, scope.outcome)
+            mark_outcome(leaving, scope.outcome, scope.unit_id)
         if scope.hooks:
             hooks, scope.hooks = scope.hooks, []  # at most once, whatever interrupts them
             try:
                 drive(hook_steps(hooks, scope.outcome, leaving), self._perform)
             except BaseException as failed:
-                mark_outcome(failed, scope.outcome)
+                mark_outcome(failed, scope.outcome, scope.unit_id)
                 raise
 
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> Session:
@@ -416,15 +642,18 @@ class Unit(AbstractContextManager[S]):
                 do=("call begin() or read() for each block",),
             )
         door = self._door
-        scope = door._scope(self._options, self._name, self._origin, self._role)
-        if self._loop is not None:
-            self._loop.begin(scope)
-        self._scope = scope
         try:
+            scope = door._scope(self._options, self._name, self._origin, self._role, sys._getframe(1))
+            if self._loop is not None:
+                self._loop.begin(scope)
+            self._scope = scope
             drive(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
         except BaseException as error:
-            self._settle(scope, error)
+            if self._scope is None or self._scope.holding is None:
+                mark_outcome(error, Outcome.ROLLED_BACK)  # nothing was begun
+            else:
+                self._settle(self._scope, error)
             raise
         return session
 
@@ -432,7 +661,14 @@ class Unit(AbstractContextManager[S]):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
         scope = self._scope
-        assert scope is not None
+        if scope is None:
+            refuse_leaving(self._origin)
+        if scope.left_behind:
+            self._door._refuse_left(scope, error)
+            return None
+        if scope.state is not State.OPEN and scope.ended:
+            leave_again(scope, error)
+            return None
         try:
             return self._leave(scope, error)
         except BaseException as raised:
@@ -467,20 +703,7 @@ class Unit(AbstractContextManager[S]):
         return leaving
 
     def _settle(self, scope: Scope, error: BaseException) -> None:
-        """Do what is left to do: entering failed, or an interrupt fell between two steps. May be called again."""
-        door = self._door
-        holding = scope.holding
-        if holding is None:
-            return
-        try:
-            if not (scope.closed if scope.whole else scope.ended):
-                drive(leave_steps(scope, error), door._perform)
-        finally:
-            if scope.whole:
-                holding.give_up()
-            door._left(scope)
-            if scope.outermost:
-                door._told(scope, error)
+        self._door._settle(scope, error)
 
     def __del__(self) -> None:
         scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
@@ -493,15 +716,20 @@ class Unit(AbstractContextManager[S]):
             if dropped:
                 self._door._say_dropped(scope)
 
-    def __aenter__(self) -> NoReturn:
-        raise WrongDoor(
-            "'async with' was used on a unit of the synchronous door",
-            why=f"it was made by Sessions at {self._origin}; 'async with' is at {caller()}",
-            do=("write 'with'", "use AsyncSessions"),
-        )
+    if not TYPE_CHECKING:  # so that the type checkers refuse it, too
 
-    def __aexit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __aenter__ has raised
-        raise AssertionError
+        def __getattr__(self, attribute: str) -> NoReturn:
+            refuse_attribute(self, attribute, Session, "with")
+
+        def __aenter__(self) -> NoReturn:
+            raise WrongDoor(
+                "'async with' was used on a unit of the synchronous door",
+                why=f"it was made by Sessions at {self._origin}; 'async with' is at {caller()}",
+                do=("write 'with'", "use AsyncSessions"),
+            )
+
+        def __aexit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __aenter__ has raised
+            raise AssertionError
 
 
 class _Loop:
@@ -530,14 +758,23 @@ class _Loop:
     def begin(self, scope: Scope) -> None:
         """A turn is opened, under the deadline of all turns."""
         scope.deadline_at = self._attempts.deadline_at
-        scope.repeats = self._attempts
+        scope.repeats = self._attempts.turn
+        if self._turn == 1:
+            steps = first_steps(self._attempts, scope, self._policy, scope.deadline_at)
+            drive(steps, self._door._perform)
+        self._attempts.began_at = time.monotonic()
 
     def repeats(self, scope: Scope, error: BaseException | None) -> bool:
         """Whether there is another turn after `error`; if so, wait for it."""
         if not isinstance(error, Exception) or not scope.whole:
+            self._attempts.turn.leave()
             return False
         steps = again_steps(self._attempts, scope, self._policy, error, self._turn, self._attempts.deadline_at)
-        self._again = drive(steps, self._door._perform)
+        try:
+            self._again = drive(steps, self._door._perform)
+        finally:
+            if not self._again:
+                self._attempts.turn.leave()
         return self._again
 
 
@@ -560,3 +797,14 @@ class _Maker(orm.sessionmaker[S], Generic[S]):
             else:
                 local.setdefault(key, value)
         return self._door._free_session(self._database, self.class_, local, caller(), strict=False)
+
+
+def _in_time(holding: Holding, work: Callable[..., Any], *args: Any) -> Any:
+    """End something of a unit, which may take the grace and no longer."""
+    if Finish.idle(holding):
+        return work(holding, *args)
+    holding.bound(grace.GRACE)
+    try:
+        return work(holding, *args)
+    finally:
+        holding.bound()

@@ -6,36 +6,89 @@ import asyncio
 import functools
 import inspect
 import os
+import sys
 import time
-import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, final, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Self,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 
 from sqlalchemy import util
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from . import config
-from ._core.attempts import again_steps, attempt_steps
+from ._core.attempts import again_steps, attempt_steps, first_steps
 from ._core.hooks import hook_steps
+from ._core.outcome import asked_steps
 from ._core.scope import Scope, enter_steps, leave_steps
-from ._core.steps import Body, Call, Close, Commit, Flush, Open, Pause, Release, Restore, Rollback, Savepoint
-from ._shell.asking import called, collect, extra_options, without_frames
-from ._shell.door import Attempts, Door, log_failed_hook
+from ._core.steps import (
+    Body,
+    Call,
+    Close,
+    Commit,
+    Dial,
+    Evict,
+    Fence,
+    Flush,
+    HangUp,
+    Look,
+    Open,
+    Pause,
+    ReadVerdict,
+    Ready,
+    Release,
+    Rest,
+    Restore,
+    Rollback,
+    Savepoint,
+    Seal,
+    TakeKey,
+)
+from ._shell import fence, grace
+from ._shell.asking import as_result, called, check_record, collect, extra_options, flag, without_frames, word
+from ._shell.attempts import Attempts
+from ._shell.control import close_idle, out, until, watching
+from ._shell.door import Door
 from ._shell.drive_async import Shielded, drive_async
-from ._shell.engines import FREE
 from ._shell.finish import Finish
 from ._shell.guard import guarded, refuse_open_savepoint
 from ._shell.holding import Holding
+from ._shell.hook_verbs import log_failed_hook
+from ._shell.outside import BLOCK
+from ._shell.pausing import pause_async
 from ._shell.places import caller
+from ._shell.timer import NO_TIMER, Timer
+from ._shell.unopened import leave_again, refuse_attribute, refuse_door, refuse_leaving
+from ._shell.uses import FREE
+from ._shell.works import (
+    awaitable,
+    check_limit,
+    check_parentheses,
+    check_session_class,
+    check_session_options,
+    check_work,
+    refuse_unread,
+)
 from .errors import SessionMisuse, WrongDoor
-from .facts import Observer, Origin, mark_outcome
+from .facts import Observer, Origin, Outcome, mark_outcome
 from .options import Access, Isolation, Propagation, UnitOptions
 from .policy.retry import Backoff
-from .topology import Role
+from .topology import Certainty, Role
 
 __all__ = ["AsyncSessions", "AsyncUnit"]
 
@@ -72,26 +125,42 @@ class AsyncSessions(Door):
         self._performers: dict[type, Callable[[Any], Any]] = {
             Open: lambda step: self._open(step.scope, step.transaction),
             Flush: lambda step: _flush(step.holding),
-            Commit: lambda step: _shielded(step.holding, Finish.commit, step.database),
-            Rollback: lambda step: _shielded(step.holding, Finish.rollback),
-            Close: lambda step: _shielded(step.holding, Finish.close, step.broken),
+            Commit: lambda step: _shielded(step.holding, step.holding.time_to_commit(), Finish.commit, step.database),
+            Rollback: lambda step: _shielded(step.holding, grace.GRACE, Finish.rollback),
+            Close: lambda step: _shielded(step.holding, grace.GRACE, Finish.close, step.broken),
             Savepoint: lambda step: _below(step.holding, Finish.savepoint),
             Release: lambda step: _below(step.savepoint[0], lambda _: Finish.release(step.savepoint)),
-            Restore: lambda step: Shielded(_below(step.savepoint[0], lambda _: Finish.restore(step.savepoint))),
+            Restore: lambda step: Shielded(
+                _below(step.savepoint[0], lambda _: Finish.restore(step.savepoint)),
+                within=grace.GRACE,
+                give_up=step.savepoint[0].sever,
+            ),
             Call: lambda step: Shielded(self._call(step)),
-            Pause: lambda step: asyncio.sleep(step.seconds),
+            Pause: pause_async,
+            Ready: lambda step: (
+                None if self._has_table(*step.databases) else _spawned(self._make_table, *step.databases)
+            ),
+            TakeKey: lambda step: _below(step.holding, self._take_key),
+            Dial: lambda step: _spawned(fence.dial, self._asking_engine(step.database), step.seconds),
+            Fence: lambda step: _spawned(fence.fence, step.link, step.unit, step.seconds),
+            Seal: lambda step: _spawned(fence.seal, step.link),
+            ReadVerdict: lambda step: _spawned(fence.read_verdict, step.link, step.unit),
+            Look: lambda step: _spawned(fence.look, step.link, step.backend),
+            Evict: lambda step: _spawned(fence.evict, step.link, step.backend),
+            HangUp: lambda step: _spawned(fence.hang_up, step.link),
+            Rest: lambda step: Shielded(_rest(step.seconds, asyncio.current_task())),
         }
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], *, observers: Iterable[Observer] = ()) -> Self:
         """A door for the databases of a TOML file; the shape is that of the package `polysession.config`."""
-        return cls(cast("Any", config.load_toml(path)), observers=observers)
+        return cls(cast("Any", config.load_toml(path, asynchronous=cls.asynchronous)), observers=observers)
 
     @classmethod
     @without_frames
     def from_mapping(cls, mapping: Mapping[str, Any], *, observers: Iterable[Observer] = ()) -> Self:
         """A door for the databases of a mapping of the same shape as the TOML file."""
-        return cls(cast("Any", config.from_mapping(mapping)), observers=observers)
+        return cls(cast("Any", config.from_mapping(mapping, asynchronous=cls.asynchronous)), observers=observers)
 
     # -- units of work
 
@@ -103,6 +172,8 @@ class AsyncSessions(Door):
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
         atomic: bool = True,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
     ) -> AsyncUnit[AsyncSession]:
         """A unit of work: `async with sessions.begin("orders") as session`.
 
@@ -115,9 +186,17 @@ class AsyncSessions(Door):
 
         The exception that leaves the block is the body's own; or, when the end fails, the database's, `UnitRolledBack`,
         `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase` and `RequestRefused` before any SQL.
+
+        With `outcome="exact"` the unit leaves a row with its id in the table `polysession_commit`. If the answer to
+        COMMIT is lost the database is asked for it: the block ends normally if the unit has committed, with the error
+        of the link if it has not, with `CommitLost` after a failover that lost it, and with `CommitUnknown` only if
+        nobody could be asked for 10 s or until the deadline. By default the database's key `outcome` decides.
+
+        Of all units with the same `key`, in any process, one commits; another one waits while it is in flight, and
+        raises `AlreadyCommitted` at the beginning of the block if it has. A key implies an exact outcome.
         """
-        extra = extra_options(propagation, isolation, deadline)
-        if not atomic:
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        if atomic is not True and not flag(atomic, "atomic"):
             extra["atomic"] = False
         return AsyncUnit(self, self._options(Access.WRITE, databases, extra), name, caller())
 
@@ -138,12 +217,13 @@ class AsyncSessions(Door):
         `role="replica"` it is served by a replica, which may lag. Behind a pooler in transaction mode it runs in one
         READ ONLY transaction, in which each statement still sees what is committed when it runs.
         """
-        extra = extra_options(propagation, isolation, deadline)
-        if snapshot:
+        extra = extra_options(propagation, isolation, deadline, name=name)
+        if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
-        if role is not Role.PRIMARY:
-            extra["role"] = Role(role)
-        return AsyncUnit(self, self._options(Access.READ, databases, extra), name, caller(), role=Role(role))
+        chosen = Role.PRIMARY if role is Role.PRIMARY else word(Role, role, "role")
+        if chosen is not Role.PRIMARY:
+            extra["role"] = chosen
+        return AsyncUnit(self, self._options(Access.READ, databases, extra), name, caller(), role=chosen)
 
     async def run(
         self,
@@ -154,6 +234,9 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
+        record: bool = False,
     ) -> T:
         """Run `await work(session)` as a unit of work and answer what it returns; repeat it whole if that is safe.
 
@@ -162,8 +245,15 @@ class AsyncSessions(Door):
         do nothing outside of the session that may not be done twice. Unless `isolation` says otherwise the level is
         one at which lost updates raise an error (REPEATABLE READ on PostgreSQL). `deadline` bounds all attempts and the
         waits between them together.
+
+        `outcome` and `key` are those of `begin`: a unit is then repeated also after its answer to COMMIT was lost, if
+        it is found not to have committed. With `record` what `work` returns is kept with the key, for the `result` of
+        `AlreadyCommitted`: as JSON of at most 8 KiB, else the unit is refused.
         """
-        return await self._run(work, databases, retry, name or called(work), propagation, isolation, deadline, caller())
+        check_work(work, "run")
+        check_record(record, key)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        return await self._run(work, databases, retry, name or called(work), extra, record, caller())
 
     def unit(
         self,
@@ -173,22 +263,35 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-    ) -> Callable[[Callable[Concatenate[AsyncSession, P], Awaitable[T]]], Callable[P, Awaitable[T]]]:
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
+        record: bool = False,
+    ) -> Callable[[Callable[Concatenate[AsyncSession, P], Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
         """Make a coroutine function of `(session, ...)` a unit of work: `@sessions.unit("orders", retry=5)`.
 
         Called without the session, it runs as with `run`, each time in a unit of its own or joined to the open one.
         """
 
-        def decorate(work: Callable[Concatenate[AsyncSession, P], Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        check_parentheses(databases, "unit")
+        Backoff.of(retry)
+        check_record(record, key)
+        extra_options(propagation, isolation, deadline, outcome, key, name=name)  # refused here, not at the first call
+
+        def decorate(
+            work: Callable[Concatenate[AsyncSession, P], Awaitable[T]],
+        ) -> Callable[P, Coroutine[Any, Any, T]]:
+            check_work(work, "unit", decorated=True)
+
             @functools.wraps(work)
             async def unit(*args: P.args, **kwargs: P.kwargs) -> T:
                 def bound(session: AsyncSession) -> Awaitable[T]:
                     return work(session, *args, **kwargs)
 
-                label = name or called(work)
-                return await self._run(bound, databases, retry, label, propagation, isolation, deadline, caller())
+                check_record(record, key)
+                extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+                return await self._run(bound, databases, retry, name or called(work), extra, record, caller())
 
-            return cast("Callable[P, Awaitable[T]]", unit)
+            return cast("Callable[P, Coroutine[Any, Any, T]]", unit)
 
         return decorate
 
@@ -198,28 +301,30 @@ class AsyncSessions(Door):
         databases: tuple[str, ...],
         retry: int | Backoff,
         name: str,
-        propagation: Propagation | str,
-        isolation: Isolation | str | None,
-        deadline: float | timedelta | None,
+        extra: dict[str, Any],
+        record: bool,
         origin: Origin,
     ) -> T:
         policy = Backoff.of(retry)
-        extra = extra_options(propagation, isolation, deadline)
         extra["repeatable"] = True
         attempts = Attempts(self, self._options(Access.WRITE, databases, extra), name, origin)
 
-        timer = _Timer(attempts.deadline_at)
+        timer = Timer(attempts.deadline_at)
 
-        async def in_time(session: AsyncSession) -> T:
-            value = await work(session)
-            attempts.refuse_late()
+        async def body(session: AsyncSession) -> T:
+            value = refuse_unread(await awaitable(work(session), name), name)
+            if record:
+                kept = as_result(value)
+                await session.run_sync(lambda sync: self._record(sync, kept))
+            if attempts.deadline_at is not None:
+                attempts.refuse_late()
             return value
 
         def perform(step: Any) -> Any:
             kind = type(step)
             if kind is Body:
                 timer.start()
-                return work(step.session) if attempts.deadline_at is None else in_time(step.session)
+                return body(step.session)
             if kind is Flush:
                 timer.stop()  # what follows is the end of the unit, which is not cut short
             return self._perform(step)
@@ -229,7 +334,7 @@ class AsyncSessions(Door):
                 "T", await drive_async(attempt_steps(attempts, policy, deadline_at=attempts.deadline_at), perform)
             )
         except BaseException as error:
-            overrun = attempts.overrun(error, timed_out=timer.take_back())
+            overrun = attempts.overrun(error, timed_out=await timer.take_back())
             if overrun is None:
                 raise
             raise overrun from error
@@ -244,6 +349,8 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
     ) -> Iterator[AsyncUnit[AsyncSession]]:
         """As `run`, for a block: `for attempt in sessions.attempts("orders"):`, then `async with attempt as session:`.
 
@@ -251,12 +358,26 @@ class AsyncSessions(Door):
         on; after a unit that committed, and after any other error, it ends.
         """
         policy = Backoff.of(retry)
-        extra = extra_options(propagation, isolation, deadline)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
         extra["repeatable"] = True
         origin = caller()
         options = self._options(Access.WRITE, databases, extra)
         loop = _Loop(self, Attempts(self, options, name or origin.code.co_qualname, origin), policy)
         return loop.units(options, name, origin)
+
+    async def outcome(
+        self, unit_id: str | None = None, database: str | None = None, *, key: str | None = None, within: float = 10.0
+    ) -> Outcome:
+        """What came of a unit with an exact outcome, by its id (`CommitUnknown` has it) or by its key.
+
+        Asks the database for at most `within` seconds; `Outcome.UNKNOWN` if it cannot be known yet. Can be asked from
+        any process, and again. To ask is to decide: a unit that has not committed by now never will, so ask for one
+        whose end is over, not for one that still works. (A key is left free for the next unit.)
+
+        Raises `RequestRefused` for what is no id, or an id of which the row may be deleted by now (23 hours).
+        """
+        name, marked = self._question(unit_id, database, key, within)
+        return (await drive_async(asked_steps(marked, name), self._perform)).outcome
 
     def current(self, database: str | None = None) -> AsyncSession:
         """The session of the unit of work that is open here for `database`.
@@ -273,14 +394,35 @@ class AsyncSessions(Door):
         *databases: str,
         retry: int | Backoff = 10,
         name: str | None = None,
-    ) -> Callable[P, Awaitable[T]]:
+    ) -> Callable[P, Coroutine[Any, Any, T]]:
         """A coroutine function that runs `work(session, ...)` in a unit of its own, wherever it is called from.
 
         For work that is handed to another task or to a framework's background tasks: it never joins the unit that is
         open where it happens to run.
         """
+        check_work(work, "task", decorated=True)
         own = self.unit(*databases, retry=retry, name=name or called(work), propagation=Propagation.REQUIRES_NEW)
         return own(work)
+
+    @overload
+    async def gather(
+        self,
+        *works: Callable[[AsyncSession], Awaitable[T]],
+        database: str | None = None,
+        access: Access | Literal["read", "write"] = Access.READ,
+        limit: int | None = None,
+        return_errors: Literal[False] = False,
+    ) -> list[T]: ...
+
+    @overload
+    async def gather(
+        self,
+        *works: Callable[[AsyncSession], Awaitable[T]],
+        database: str | None = None,
+        access: Access | Literal["read", "write"] = Access.READ,
+        limit: int | None = None,
+        return_errors: bool,
+    ) -> list[T | BaseException]: ...
 
     async def gather(
         self,
@@ -296,21 +438,32 @@ class AsyncSessions(Door):
         even if one fails. Then errors are raised together as an `ExceptionGroup`, each with the outcome of its own unit
         (`outcome_of`); or with `return_errors` they stand in the list in place of results. A cancellation cancels all.
         """
+        for work in works:
+            check_work(work, "gather")
         names = self._topology.resolve((database,) if database is not None else ())
-        opened = self.read if Access(access) is Access.READ else self.begin
+        opened = self.read if word(Access, access, "access") is Access.READ else self.begin
+        check_limit(limit)
         places = asyncio.Semaphore(max(1, limit or self._topology.databases[names[0]].primary.pool.size))
 
         async def branch(work: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
             async with places, opened(*names, name=called(work)) as session:
-                return await work(session)
+                return refuse_unread(await awaitable(work(session), called(work)), called(work))
 
         ends = await asyncio.gather(*(branch(work) for work in works), return_exceptions=True)
         return collect(ends, return_errors=return_errors)
 
     # -- sessions that their owner ends
 
+    @overload
+    def open(self, database: str | None = None, *, class_: type[S], **session_options: Any) -> S: ...
+
+    @overload
     def open(
         self, database: str | None = None, *, class_: type[AsyncSession] = AsyncSession, **session_options: Any
+    ) -> AsyncSession: ...
+
+    def open(
+        self, database: str | None = None, *, class_: type[Any] = AsyncSession, **session_options: Any
     ) -> AsyncSession:
         """An independent session; whoever opens it commits and closes it.
 
@@ -318,7 +471,8 @@ class AsyncSessions(Door):
         reported with a `ResourceWarning` that names the line if it is dropped unclosed. `session_options` are those of
         `sqlalchemy.ext.asyncio.AsyncSession`.
         """
-        return self._free_session(database, class_, session_options, caller(), strict=True)
+        session: AsyncSession = self._free_session(database, class_, session_options, caller(), strict=True)
+        return session
 
     @overload
     def sessionmaker(
@@ -326,7 +480,9 @@ class AsyncSessions(Door):
     ) -> async_sessionmaker[S]: ...
 
     @overload
-    def sessionmaker(self, database: str | None = None, **session_options: Any) -> async_sessionmaker[AsyncSession]: ...
+    def sessionmaker(
+        self, database: str | None = None, *, class_: type[AsyncSession] = AsyncSession, **session_options: Any
+    ) -> async_sessionmaker[AsyncSession]: ...
 
     def sessionmaker(
         self, database: str | None = None, *, class_: type[Any] = AsyncSession, **session_options: Any
@@ -337,22 +493,66 @@ class AsyncSessions(Door):
         As with SQLAlchemy's, they may be handed from task to task in turn.
         """
         names = self._topology.resolve((database,) if database is not None else ())
+        check_session_class(class_, AsyncSession)
+        check_session_options(
+            session_options, names[0], self._topology.databases[names[0]].primary.engine, self._backend(names[0])
+        )
         return _Maker(self, names[0], class_, session_options)
 
     def _free_session(
         self, database: str | None, class_: type[S], options: dict[str, Any], origin: Origin, *, strict: bool
     ) -> S:
+        check_session_class(class_, AsyncSession)
         asked = self._options(Access.WRITE, (database,) if database is not None else (), {})
         name = asked.databases[0]
         endpoint = self._topology.databases[name].primary
         engine = cast("AsyncEngine", self._ready_engines.engine(endpoint, FREE))
-        options.setdefault("close_resets_only", False)
+        check_session_options(options, name, engine, self._backend(name))
+        options["close_resets_only"] = False
         options.setdefault("expire_on_commit", False)
-        options.setdefault("bind", engine)
+        options["bind"] = engine
         options["sync_session_class"] = guarded(options.get("sync_session_class") or class_.sync_session_class)
         session = class_(**options)
         self._adopt(session, name, endpoint, engine.sync_engine, origin, strict)
         return session
+
+    @asynccontextmanager
+    async def outside(self) -> AsyncIterator[None]:
+        """A block in which nothing is held: `async with sessions.outside():` around a call to another service.
+
+        Raises `ConnectionHeld` at its beginning if a unit or session of this task has a connection that it must keep;
+        and inside, where a unit or session of this door is opened or takes a connection. What a read unit need not
+        keep is given back. Other tasks are not concerned, nor are other doors; of engines that the application made
+        only what is held at the beginning is noticed.
+        """
+        self._check_loop()
+        token = BLOCK.set(await util.greenlet_spawn(self._leave_connections, caller(2)))
+        try:
+            yield
+        finally:
+            BLOCK.reset(token)
+
+    async def drain(self, *databases: str, within: float | timedelta = 30.0) -> int:
+        """Have every connection of these databases, or of all, closed: pause, close what is idle, and wait until what
+        is out has come back, for `within` seconds at most. How many are still out: 0 if it is done.
+
+        Those that are out later are closed when they come back. Whoever asks waits until `resume()`. A unit that needs
+        one more connection waits too, and ends by its own time. Raises as `pause()`.
+        """
+        end, back = until(within), asyncio.Event()
+        self.pause(*databases)
+        rooms = self._steered(databases)
+        loop = asyncio.get_running_loop()
+        with watching(rooms, lambda: loop.call_soon_threadsafe(back.set)):
+            while True:
+                back.clear()
+                await util.greenlet_spawn(close_idle, rooms)
+                still, left = out(rooms), end - time.monotonic()
+                if not still or left <= 0:
+                    return still
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await back.wait()
 
     # -- the end
 
@@ -374,11 +574,22 @@ class AsyncSessions(Door):
     ) -> None:
         await self.close()
 
+    if not TYPE_CHECKING:  # so that the type checkers refuse it, too
+
+        def __enter__(self) -> NoReturn:
+            refuse_door(self, "async with")
+
+        def __exit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __enter__ has raised
+            raise AssertionError
+
     # -- for the driver
 
     def _perform(self, step: Any) -> Any:
         performer = self._performers.get(type(step))
         return performer(step) if performer is not None else self._perform_plain(step)
+
+    def _is_cancelled(self) -> bool:
+        return _is_cancelled(asyncio.current_task())
 
     async def _call(self, step: Call) -> None:
         waits = self._perform_call(step)
@@ -404,6 +615,26 @@ class AsyncSessions(Door):
             return False
         return True
 
+    def _end_left(self, scope: Scope, holding: Holding) -> None:
+        self._in_its_loop(holding, lambda: self._end_left_steps(scope, holding))
+
+    def _in_its_loop(self, holding: Holding, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        loop = self._ready_engines.loop_of(next(iter(holding.engines.values()))) or asyncio._get_running_loop()
+        if loop is None or not self._later(loop, work):
+            self._say_left(holding)  # nothing can be awaited any more: the connection is ended by its pool
+
+    async def _end_left_steps(self, scope: Scope, holding: Holding) -> None:
+        try:
+            await drive_async(leave_steps(scope, GeneratorExit()), self._perform)
+        finally:
+            self._left(scope)
+            self._say_left(holding)
+            if scope.outermost:
+                await self._told(scope, None)
+
+    def _close_left(self, session: Any, holding: Holding) -> None:
+        self._in_its_loop(holding, session.close)
+
     def _take_back(self, connection: Connection) -> None:
         loop = self._ready_engines.loop_of(connection.engine)
         if loop is not None:  # else SQLAlchemy ends it as well as it can
@@ -413,13 +644,13 @@ class AsyncSessions(Door):
         """The unit has ended: mark the error that leaves it, call the hooks."""
         assert scope.outcome is not None
         if leaving is not None:
-            mark_outcome(leaving, scope.outcome)
+            mark_outcome(leaving, scope.outcome, scope.unit_id)
         if scope.hooks:
             hooks, scope.hooks = scope.hooks, []  # at most once, whatever interrupts them
             try:
                 await drive_async(hook_steps(hooks, scope.outcome, leaving), self._perform)
             except BaseException as failed:
-                mark_outcome(failed, scope.outcome)
+                mark_outcome(failed, scope.outcome, scope.unit_id)
                 raise
 
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession:
@@ -442,6 +673,20 @@ class AsyncSessions(Door):
             )
 
 
+def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    return task is not None and task.cancelling() > 0
+
+
+async def _rest(seconds: float, caller: asyncio.Task[Any] | None) -> bool:
+    await asyncio.sleep(seconds)
+    return _is_cancelled(caller)
+
+
+def _spawned(work: Callable[..., Any], *args: Any) -> Shielded:
+    """Run what is written for threads in a greenlet that awaits, and to its end."""
+    return Shielded(util.greenlet_spawn(work, *args))
+
+
 @final
 class AsyncUnit(AbstractAsyncContextManager[S]):
     """A unit of work as an asynchronous context manager: opened once, by one task. Made by `begin` and `read`."""
@@ -460,7 +705,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         self._runs_in: asyncio.AbstractEventLoop | None = None
         self._scope: Scope | None = None
         self._leaving = False
-        self._timer = _NO_TIMER
+        self._timer = NO_TIMER
 
     async def __aenter__(self) -> S:
         if self._scope is not None:
@@ -470,15 +715,15 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
                 do=("call begin() or read() for each block",),
             )
         door = self._door
-        scope = door._scope(self._options, self._name, self._origin, self._role)
-        if self._loop is not None:
-            self._loop.begin(scope)
         self._runs_in = asyncio.get_running_loop()
-        self._scope = scope
         try:
+            scope = door._scope(self._options, self._name, self._origin, self._role, sys._getframe(1))
+            if self._loop is not None:
+                await self._loop.begin(scope)
+            self._scope = scope
             await drive_async(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
-            self._timer = _Timer(scope.deadline_at)
+            self._timer = Timer(scope.deadline_at)
             self._timer.start()
         except BaseException as error:
             await self._abandon(error)
@@ -489,9 +734,14 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
         scope = self._scope
-        assert scope is not None
+        if scope is None:
+            refuse_leaving(self._origin)
+        if scope.left_behind:
+            self._door._refuse_left(scope, error)
+            return None
         if self._leaving:
-            return None  # it was taken for dropped, and is ended already
+            leave_again(scope, error)  # or it was taken for dropped, and is ended already
+            return None
         self._leaving = True
         leaving = await self._end(scope, error)
         if self._loop is not None and await self._loop.repeats(scope, leaving):
@@ -506,7 +756,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         """Leave the unit; the error that leaves it, which may be another one than that of its body."""
         door = self._door
         leaving = error if error is not None else door._late(scope)
-        timed_out = self._timer.take_back()
+        timed_out = await self._timer.take_back()
         try:
             await drive_async(leave_steps(scope, leaving), door._perform)
         except BaseException as failed:
@@ -522,16 +772,28 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
     async def _abandon(self, error: BaseException) -> None:
         """Entering failed or was cancelled: end what was opened."""
         scope = self._scope
-        if scope is None or scope.holding is None or scope.outcome is not None:
+        if scope is None or scope.holding is None:
+            mark_outcome(error, Outcome.ROLLED_BACK)  # nothing was begun
+            return
+        if scope.outcome is not None:
             return
         try:
             await drive_async(leave_steps(scope, error), self._door._perform)
         finally:
             self._door._left(scope)
+            if scope.outermost:
+                await self._door._told(scope, error)
 
     def __del__(self) -> None:
         scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
-        if scope is None or self._leaving or not scope.decides or scope.holding is None or scope.outcome is not None:
+        if (
+            scope is None
+            or self._leaving
+            or scope.left_behind
+            or not scope.decides
+            or scope.holding is None
+            or scope.outcome is not None
+        ):
             return
         assert self._runs_in is not None
         if not self._door._later(self._runs_in, lambda: self._end_dropped(scope)):
@@ -543,7 +805,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         for _ in range(3):
             # a generator that was dropped in a cycle is closed by its loop at the same time, and leaves the block
             await asyncio.sleep(0)
-        if self._leaving or scope.outcome is not None:
+        if self._leaving or scope.left_behind or scope.outcome is not None:
             return
         self._leaving = True
         self._door._say_dropped(scope)
@@ -551,89 +813,20 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         if scope.outermost:
             await self._door._told(scope, None)
 
-    def __enter__(self) -> NoReturn:
-        raise WrongDoor(
-            "'with' was used on a unit of the asynchronous door",
-            why=f"it was made by AsyncSessions at {self._origin}; 'with' is at {caller()}",
-            do=("write 'async with'", "use Sessions in code that runs in threads"),
-        )
+    if not TYPE_CHECKING:  # so that the type checkers refuse it, too
 
-    def __exit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __enter__ has raised
-        raise AssertionError
+        def __getattr__(self, attribute: str) -> NoReturn:
+            refuse_attribute(self, attribute, AsyncSession, "async with")
 
+        def __enter__(self) -> NoReturn:
+            raise WrongDoor(
+                "'with' was used on a unit of the asynchronous door",
+                why=f"it was made by AsyncSessions at {self._origin}; 'with' is at {caller()}",
+                do=("write 'async with'", "use Sessions in code that runs in threads"),
+            )
 
-class _Timer:
-    """Cancels the task that started it at a moment of `time.monotonic()`; as `asyncio.timeout`, but can be stopped.
-
-    While a unit with a later deadline is open inside, the timers around it rest: that unit was promised its time.
-    """
-
-    __slots__ = ("_at", "_cancelling", "_fired", "_handle", "_resting", "_task")
-
-    def __init__(self, at: float | None) -> None:
-        self._at = at
-        self._handle: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._fired = False
-        self._cancelling = 0
-        self._resting: list[_Timer] = []
-
-    def start(self) -> None:
-        """Begin to watch; nothing without a deadline."""
-        if self._at is None:
-            return
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        self._cancelling = self._task.cancelling()
-        running = _TIMERS.setdefault(self._task, [])
-        self._resting = [timer for timer in running if timer._rest(self._at)]
-        running.append(self)
-        self._wind()
-
-    def stop(self) -> None:
-        """Cancel nothing from here on."""
-        if self._handle is None or self._task is None:
-            return
-        self._handle.cancel()
-        self._handle = None
-        running = _TIMERS.get(self._task, [])
-        if self in running:
-            running.remove(self)
-        for timer in self._resting:
-            if timer in running:
-                timer._wind()
-        self._resting = []
-
-    def _wind(self) -> None:
-        assert self._at is not None
-        left = max(0.0, self._at - time.monotonic())
-        self._handle = asyncio.get_running_loop().call_later(left, self._fire)
-
-    def _rest(self, until: float) -> bool:
-        """Stand still if it would fire before `until`; whether it did not before."""
-        assert self._at is not None
-        if self._at >= until or self._handle is None or self._handle.cancelled() or self._fired:
-            return False
-        self._handle.cancel()
-        return True
-
-    def take_back(self) -> bool:
-        """Stop; whether the task was cancelled by this timer and by nobody else, and then it is not any more."""
-        self.stop()
-        if not self._fired or self._task is None:
-            return False
-        self._fired = False
-        return self._task.uncancel() <= self._cancelling
-
-    def _fire(self) -> None:
-        assert self._task is not None
-        self._fired = True
-        self._task.cancel()
-
-
-_NO_TIMER = _Timer(None)
-_TIMERS: weakref.WeakKeyDictionary[asyncio.Task[Any], list[_Timer]] = weakref.WeakKeyDictionary()
-"""The timers of each task that watch a deadline, or rest."""
+        def __exit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __enter__ has raised
+            raise AssertionError
 
 
 class _Loop:
@@ -659,17 +852,26 @@ class _Loop:
             if not self._again:
                 return
 
-    def begin(self, scope: Scope) -> None:
+    async def begin(self, scope: Scope) -> None:
         """A turn is opened, under the deadline of all turns."""
         scope.deadline_at = self._attempts.deadline_at
-        scope.repeats = self._attempts
+        scope.repeats = self._attempts.turn
+        if self._turn == 1:
+            steps = first_steps(self._attempts, scope, self._policy, scope.deadline_at)
+            await drive_async(steps, self._door._perform)
+        self._attempts.began_at = time.monotonic()
 
     async def repeats(self, scope: Scope, error: BaseException | None) -> bool:
         """Whether there is another turn after `error`; if so, wait for it."""
         if not isinstance(error, Exception) or not scope.whole:
+            self._attempts.turn.leave()
             return False
         steps = again_steps(self._attempts, scope, self._policy, error, self._turn, self._attempts.deadline_at)
-        self._again = await drive_async(steps, self._door._perform)
+        try:
+            self._again = await drive_async(steps, self._door._perform)
+        finally:
+            if not self._again:
+                self._attempts.turn.leave()
         return self._again
 
 
@@ -711,7 +913,7 @@ def _flush(holding: Holding) -> Any:
     return None
 
 
-def _shielded(holding: Holding, work: Callable[..., Any], *args: Any) -> Any:
+def _shielded(holding: Holding, within: float | None, work: Callable[..., Any], *args: Any) -> Any:
     if Finish.idle(holding):
         return work(holding, *args)  # no connection is out: nothing is waited for
-    return Shielded(_below(holding, work, *args))
+    return Shielded(_below(holding, work, *args), within=within, give_up=holding.sever)

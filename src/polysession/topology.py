@@ -18,7 +18,20 @@ import msgspec
 
 from .errors import UnknownDatabase
 
-__all__ = ["DEFAULT", "Address", "Arguments", "Database", "Endpoint", "PoolOptions", "Pooler", "Role", "Topology"]
+__all__ = [
+    "DEFAULT",
+    "Address",
+    "Arguments",
+    "Certainty",
+    "Database",
+    "Endpoint",
+    "PoolOptions",
+    "Pooler",
+    "Reset",
+    "Role",
+    "Topology",
+    "is_secret",
+]
 
 DEFAULT = "default"
 """The name of the only database when it was given without one."""
@@ -87,6 +100,11 @@ class Arguments(Mapping[str, Any]):
         return f"Arguments({', '.join(f'{name}=***' for name in self)})"
 
 
+def is_secret(key: str) -> bool:
+    """Whether what stands under this key of a URL's query is a secret: a password, a token or the like."""
+    return _SECRET_KEY.search(key) is not None
+
+
 def mask(url: str) -> str:
     """`url` with `***` in place of the password and of secrets in its query.
 
@@ -106,7 +124,7 @@ def mask(url: str) -> str:
 
 
 def _mask_item(item: re.Match[str]) -> str:
-    return f"{item['head']}***" if _SECRET_KEY.search(unquote_plus(item["key"])) else item[0]
+    return f"{item['head']}***" if is_secret(unquote_plus(item["key"])) else item[0]
 
 
 class Role(StrEnum):
@@ -128,15 +146,55 @@ class Pooler(StrEnum):
     """One that works in transaction mode, or that may: what it needs does no harm in session mode."""
 
 
+class Reset(StrEnum):
+    """When a connection's session is put back into its first state before the next unit gets it."""
+
+    TOUCHED = "touched"
+    """When something was found that lasts: other connections go back without a round trip."""
+    ALWAYS = "always"
+    """Each time; finds what a stored function of the database hides."""
+    NEVER = "never"
+    """Not at all: what a unit sets, the next one finds."""
+
+
+class Overload(StrEnum):
+    """What is done while more units come than can be served, for some seconds already."""
+
+    SHED = "shed"
+    """The newest are served first, and those who have waited for too long are refused."""
+    WAIT = "wait"
+    """Everybody waits for his turn, or until his time is up."""
+
+
+class Certainty(StrEnum):
+    """What a unit knows of its outcome when the answer to its COMMIT is lost."""
+
+    PLAIN = "plain"
+    """Nothing: it ends in `CommitUnknown`."""
+    EXACT = "exact"
+    """It leaves a row with its id, and the database is asked for it."""
+
+
 class PoolOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many connections an endpoint may have and how long they live. All times are seconds."""
 
     size: int = 10
     """Most connections open at once, read and write units together."""
+    floor: int = 0
+    """Connections that are kept open though nobody uses them; they are opened beside when the pool is first used, and
+    anew when they end. Others are closed when they were idle for ten minutes."""
     checkout_timeout: float = 5.0
     """Longest wait for a connection; then `CheckoutTimeout`."""
     max_lifetime: float = 1800.0
-    """Age at which a connection is replaced when it comes back; 0 means never."""
+    """Age at which a connection is replaced at its next use, or up to a tenth earlier; 0 means never."""
+    ping_after: float = 30.0
+    """Idleness after which the server is asked whether it is there before a connection is used; 0 means never."""
+    reset: Reset = Reset.TOUCHED
+    """When what was set on a connection is undone before the next unit gets it."""
+    overload: Overload = Overload.WAIT
+    """What is done while more units come than can be served."""
+    idle_warning: float = 2.0
+    """A transaction that holds its connection for longer without a statement is told with its line; 0 means never."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +228,8 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     primary: Endpoint
     replicas: tuple[Endpoint, ...] = ()
+    outcome: Certainty = Certainty.PLAIN
+    """What its write units know of their outcome if they ask for nothing."""
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -200,12 +260,19 @@ class Topology:
         if not names:
             return (self._sole(),)
         for name in names:
+            if not isinstance(name, str):
+                raise UnknownDatabase(
+                    f"a database was named by {type(name).__name__}, not by its name",
+                    why=f"configured are: {self._known()}",
+                    do=("give names: begin('orders', 'stock')", "give what is not a name by its keyword"),
+                    database="",
+                )
             if name not in self.databases:
                 raise UnknownDatabase(
                     f"there is no database {name!r}",
                     why=f"configured are: {self._known()}",
                     do=("use one of these names", f"add {name!r} to the configuration"),
-                    database=str(name),
+                    database=name,
                 )
         if len(set(names)) != len(names):
             raise UnknownDatabase(

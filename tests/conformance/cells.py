@@ -187,10 +187,14 @@ class Cell:
 
     # -- doors
 
+    def table(self, **table: Any) -> dict[str, Any]:
+        """The configuration of the test's database, with further keys (`pool`, `connect`)."""
+        return {"url": self.url, **_TABLE.get(self.engine, {}), **table}
+
     def door(self, databases: Any = None, **table: Any) -> AsyncSessions:
-        """A door over the test's database, with further keys of its table (`pool`, `connect`), or over `databases`."""
+        """A door over the test's database, with further keys of its table, or over `databases`."""
         if databases is None:
-            databases = {"default": {"url": self.url, **_TABLE.get(self.engine, {}), **table}}
+            databases = {"default": self.table(**table)}
         return self.keep(self.bare_door(databases))
 
     def two(self) -> AsyncSessions:

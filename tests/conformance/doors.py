@@ -203,6 +203,10 @@ class AwaitedSessions:
         """As `AsyncSessions.gather`."""
         return self.real.gather(*map(_synchronous, works), **asked)
 
+    async def outcome(self, *asked: Any, **options: Any) -> Any:
+        """As `AsyncSessions.outcome`."""
+        return self.real.outcome(*asked, **options)
+
     def current(self, database: str | None = None) -> AwaitedSession:
         """As `AsyncSessions.current`."""
         return AwaitedSession(self.real.current(database))
@@ -214,6 +218,10 @@ class AwaitedSessions:
     def sessionmaker(self, database: str | None = None, **options: Any) -> async_sessionmaker[AsyncSession]:
         """As `AsyncSessions.sessionmaker`."""
         return cast("async_sessionmaker[AsyncSession]", AwaitedMaker(self.real.sessionmaker(database, **options)))
+
+    def outside(self) -> Block:
+        """As `AsyncSessions.outside`."""
+        return Block(self.real.outside)
 
     async def close(self) -> None:
         """As `AsyncSessions.close`."""

@@ -218,7 +218,7 @@ def page() -> str:
     lines += [_ends(name, mode, Situation.NONE) for name, mode in alone.items()]
     sqlite = (
         "SQLite has one writer at a time: an own unit that writes inside of one that has written would wait for its\n"
-        "own caller; it ends in `CheckoutTimeout` instead."
+        "own caller; it ends in `PoolDeadlock` instead."
     )
     return "\n".join([*lines, "", sqlite, ""])
 

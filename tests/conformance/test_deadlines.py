@@ -64,3 +64,31 @@ async def test_a_join_that_asks_for_more_time(door: AsyncSessions) -> None:
         with pytest.raises(JoinRefused, match="its deadline differs"):
             async with door.begin(deadline=50):
                 pass
+
+
+async def test_an_own_unit_inside(door: AsyncSessions, cell: Cell) -> None:
+    """A unit of its own inside one with a deadline is bound by it, and the report names the outer one."""
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded) as caught:
+        async with (
+            door.read(name="outer", deadline=0.3),
+            door.begin(name="inner", propagation="requires_new") as session,
+        ):
+            await session.execute(sa.text(LONG[cell.engine]))
+    assert caught.value.facts["unit"] == "outer"
+    assert time.monotonic() - began < 5
+
+
+async def test_an_own_unit_with_a_deadline_of_its_own(door: AsyncSessions, cell: Cell) -> None:
+    """A unit of its own keeps the deadline that it asked for, also a later one; the outer one is told at its end."""
+    with pytest.raises(DeadlineExceeded) as caught:
+        async with (
+            door.begin(name="outer", deadline=0.1),
+            door.read(name="inner", propagation="requires_new", deadline=30) as session,
+        ):
+            until = time.monotonic() + 0.11
+            while time.monotonic() < until:
+                pass  # busy: the inner unit's own code takes the time
+            assert await session.get(Item, 1) is None
+    assert caught.value.facts["unit"] == "outer"
+    assert door.counts().committed == 1

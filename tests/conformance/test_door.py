@@ -48,6 +48,8 @@ async def test_closed(cell: Cell) -> None:
             use()
     with pytest.raises(DoorClosed):
         await door.run(nothing)
+    with pytest.raises(DoorClosed):
+        await door.outcome(key="order-1")
     another = cell.door()
     if cell.is_async:
         async with another as entered:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from polysession.errors import ConfigError, ReadOnlyUnit
 
 from .cells import Cell, Refused
-from .schema import Item
+from .schema import Item, Witness
+from .test_lost_links import link
+from .test_run import EXCLUSIVE
 
 
 async def test_units_over_a_given_engine(cell: Cell) -> None:
@@ -90,10 +94,12 @@ async def test_the_server_refuses_writes_there_too(cell: Cell, first: bool, snap
 
 
 async def test_run_over_a_given_engine(cell: Cell) -> None:
-    """run() over a given engine repeats a unit that read what another session has changed."""
+    """run() over a given engine repeats a unit that read what another session has changed; no update is lost."""
     engine = cell.given_engine()
     door = cell.door(engine)
     cell.witness.do("insert into item (id, name, value) values (1, 'one', 0)")
+    at_once: dict[str, Any] = {"connect_args": {"timeout": 0}} if cell.engine == "sqlite" else {}
+    impatient = Witness(cell.database.url(), **at_once)
     attempts = 0
 
     async def work(session: AsyncSession) -> None:
@@ -101,18 +107,41 @@ async def test_run_over_a_given_engine(cell: Cell) -> None:
         attempts += 1
         before = await session.scalar(sa.select(Item.value))
         if attempts == 1:
-            cell.witness.do("update item set value = value + 10")
+            try:
+                impatient.do("update item set value = value + 10")
+            except OperationalError:
+                assert cell.engine == "sqlite"
         await session.execute(sa.update(Item).values(value=(before or 0) + 1))
 
     await door.run(work)
-    if cell.is_postgres:
-        assert (attempts, cell.witness.value(1)) == (2, 11)
-    else:
-        cell.differs(
-            "a given engine of MariaDB or SQLite is used as it is: without innodb_snapshot_isolation, or without BEGIN "
-            "before the first SELECT, the update is lost; give the door a URL instead"
-        )
+    if cell.engine == "sqlite":
+        cell.differs(EXCLUSIVE)
         assert (attempts, cell.witness.value(1)) == (1, 1)
+    else:
+        assert (attempts, cell.witness.value(1)) == (2, 11)
+
+
+async def test_a_given_engine_is_left_as_it_was(cell: Cell) -> None:
+    """What run() asks of a given engine's connection ends with the unit: the next one has what the server gives."""
+    engine = cell.given_engine(pool_size=1, max_overflow=0)
+    door = cell.door(engine)
+    question, asked, usual = (
+        ("select @@innodb_snapshot_isolation", 1, 0)
+        if cell.is_mariadb
+        else ("show transaction_isolation", "repeatable read", "read committed")
+        if cell.is_postgres
+        else ("pragma query_only", 0, 0)
+    )
+
+    async def setting(session: AsyncSession) -> Any:
+        if cell.engine == "sqlite":
+            driver = await link(session)
+            assert driver.in_transaction is (door.held()[0].name == "repeated")
+        return await session.scalar(sa.text(question))
+
+    assert await door.run(setting, name="repeated") == asked
+    async with door.begin(name="plain") as session:
+        assert await setting(session) == usual
 
 
 async def test_an_engine_of_the_other_kind(cell: Cell) -> None:

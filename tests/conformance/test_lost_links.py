@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from polysession import AsyncSessions
+from polysession import AsyncSessions, Backoff, Outcome, is_transient, outcome_of
 from polysession.errors import CommitUnknown, UnitRolledBack
 from tests.engines.process import wait_until
 
@@ -92,3 +93,27 @@ async def test_cut_while_idle(door: AsyncSessions, cell: Cell) -> None:
     await door.run(write)
     assert cell.witness.items() == [2]
     assert door.counts().repeated <= 1
+
+
+async def test_a_server_that_is_not_there(cell: Cell) -> None:
+    """A server that cannot be reached is SQLAlchemy's OperationalError by every driver, and the unit is repeated."""
+    if cell.engine == "sqlite":
+        cell.differs("a file is always there; one that cannot be opened is the same error, which is not repeated")
+        door = cell.door("sqlite:////nowhere/at/all.db")
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as nobody:  # bound, and closed before anyone asks
+            port = nobody.getsockname()[1]
+        url = sa.make_url(cell.url).set(port=port).render_as_string(hide_password=False)
+        door = cell.door({"default": {**cell.table(), "url": url}})
+    attempts = 0
+
+    async def work(session: AsyncSession) -> None:
+        nonlocal attempts
+        attempts += 1
+        await session.execute(sa.text("select 1"))
+
+    with pytest.raises(OperationalError) as caught:
+        await door.run(work, retry=Backoff(first=0.001, cap=0.001, attempts=3))
+    assert attempts == (1 if cell.engine == "sqlite" else 3)
+    assert outcome_of(caught.value) is Outcome.ROLLED_BACK
+    assert is_transient(caught.value) is (cell.engine != "sqlite")

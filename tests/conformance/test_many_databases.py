@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from polysession import AsyncSessions
-from polysession.errors import AtomicUnavailable, CommitUnknown, PartialCommit, RequestRefused
+from polysession.errors import AtomicUnavailable, CommitUnknown, DeadlineExceeded, PartialCommit, RequestRefused
 from tests.engines.process import wait_until
 
 from .cells import Cell, Refused
 from .doors import real
-from .schema import Base, Invoice, Item, Part
+from .schema import Base, Invoice, Item, Part, Witness
+from .test_deadlines import LONG
 
 
 class Declared(Base):
@@ -172,3 +176,81 @@ async def test_read_over_two(two: AsyncSessions, cell: Cell) -> None:
         assert (await session.scalars(sa.select(Invoice.id))).all() == [2]
         with pytest.raises(PermissionError):
             await session.execute(sa.insert(Invoice).values(id=3))
+
+
+@pytest.mark.parametrize("first", ["server", "file"])
+async def test_databases_of_two_kinds(cell: Cell, tmp_path: Path, first: str) -> None:
+    """Each database of a unit begins in its own way and at the level asked for, in whichever order they are named."""
+    file, mixed = _mixed(cell, tmp_path, first)
+    with pytest.raises(Refused):
+        async with mixed.begin("orders", "billing", atomic=False, isolation="SERIALIZABLE") as session:
+            session.add_all([Item(id=1, name="one"), Invoice(id=1)])
+            await session.flush()
+            if cell.is_postgres:
+                level = await session.scalar(
+                    sa.text("show transaction_isolation"), bind_arguments={"mapper": sa.inspect(Item)}
+                )
+                assert level == "serializable"
+            raise Refused
+    assert cell.witness.items() == []
+    assert file.ask("select id from invoice") == []
+    async with mixed.begin("orders", "billing", atomic=False) as session:
+        session.add_all([Item(id=1, name="one"), Invoice(id=1)])
+    assert cell.witness.items() == [1]
+    assert file.ask("select id from invoice") == [(1,)]
+    async with mixed.read("orders", "billing", snapshot=True) as session:
+        assert (await session.scalars(sa.select(Item.id))).all() == [1]
+        assert (await session.scalars(sa.select(Invoice.id))).all() == [1]
+
+
+@pytest.mark.parametrize("first", ["server", "file"])
+async def test_a_deadline_over_two_databases(cell: Cell, tmp_path: Path, first: str) -> None:
+    """A deadline bounds the statements of each database of a unit, in whichever order they are named."""
+    _, mixed = _mixed(cell, tmp_path, first)
+    for target, long in ((Item, LONG[cell.engine]), (Invoice, LONG["sqlite"])):
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            async with mixed.begin("orders", "billing", atomic=False, deadline=0.3) as session:
+                for mapped in (Item, Invoice):
+                    await session.get(mapped, 1)
+                await session.execute(sa.text(long), bind_arguments={"mapper": sa.inspect(target)})
+        assert time.monotonic() - began < 5
+
+
+def _mixed(cell: Cell, folder: Path, first: str) -> tuple[Witness, AsyncSessions]:
+    """A door over the cell's database ("orders") and an SQLite file ("billing"), and who sees what is in the file."""
+    path = folder / "billing.db"
+    file = Witness(f"sqlite:///{path}")
+    file.make_tables()
+    tables = {"orders": cell.table(), "billing": {"url": f"sqlite:///{path}"}}
+    door = cell.door(tables if first == "server" else dict(reversed(tables.items())))
+    door.bind(Item, "orders")
+    door.bind(Invoice, "billing")
+    return file, door
+
+
+def test_in_a_second_event_loop(tmp_path: Path) -> None:
+    """A read unit over two databases of SQLite sees what is committed meanwhile, in each event loop of a program."""
+    door = AsyncSessions({name: f"sqlite:///{tmp_path / name}.db" for name in ("orders", "billing")})
+    door.bind(Item, "orders")
+    door.bind(Invoice, "billing")
+
+    async def make() -> None:
+        for name in ("orders", "billing"):
+            async with door.begin(name) as session:
+                await session.run_sync(lambda sync: Base.metadata.create_all(sync.connection()))
+
+    async def seen() -> list[int]:
+        found: list[int] = []
+        async with door.read("orders", "billing") as session:
+            for _ in range(2):
+                number = len((await session.scalars(sa.select(Item.id))).all())
+                found.append(number)
+                async with door.begin("orders", propagation="requires_new") as writing:
+                    writing.add(Item(id=number, name=str(number)))
+        return found
+
+    asyncio.run(make())
+    assert asyncio.run(seen()) == [0, 1]
+    assert asyncio.run(seen()) == [2, 3]
+    asyncio.run(door.close())

@@ -221,7 +221,7 @@ class One:
     async def _repeated(self, session: AsyncSession) -> None:
         """A repeatable unit of its own is repeated; a plain one says why not."""
         self.attempts += 1
-        scope: Any = self.p.door._current.get()
+        scope: Any = self.p.door._current.get()[0]
         if self.end is End.OK and self.attempts == 1 and not scope.plain:
             raise sa.exc.OperationalError("a statement", None, Passing(1213, "deadlock"))
         await self._inside(session)
@@ -244,7 +244,7 @@ class One:
                 await session.execute(sa.select(Item.id))
 
     def _entered(self, session: AsyncSession) -> Entry:
-        scope: Any = self.p.door._current.get()
+        scope: Any = self.p.door._current.get()[0]
         assert real(self.p.door.current("orders")) is real(session)
         if real(session) is self.outer:
             return Entry.SAVEPOINT if session.in_nested_transaction() else Entry.JOINED

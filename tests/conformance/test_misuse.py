@@ -108,6 +108,23 @@ async def held_by_a_generator(_: Cell, door: AsyncSessions) -> None:
     await session.execute(ONE)
 
 
+@misuse(errors.SessionMisuse)
+async def inner_unit_left_open(_: Cell, door: AsyncSessions) -> None:
+    """the end of a unit while a unit that joined it, in a generator that was not read to its end, is still open"""
+
+    async def rows() -> Any:
+        async with door.begin():
+            yield 1
+
+    generator = rows()
+    try:
+        async with door.begin() as session:
+            session.add(Item(id=1, name="one"))
+            await anext(generator)
+    finally:
+        await generator.aclose()
+
+
 # -- the wrong owner
 
 
@@ -173,6 +190,8 @@ async def forked(cell: Cell, door: AsyncSessions) -> None:
     os.close(reading)
     assert cell.witness.items() == [99]
     cell.witness.empty_tables()
+    assert f"but process {child} used it" in text
+    assert "before the fork" in text
     raise errors.WrongOwner(text)
 
 
@@ -338,7 +357,8 @@ async def open_savepoint(_: Cell, door: AsyncSessions) -> None:
 @misuse(errors.WrongDoor, doors=("async",))
 async def with_on_the_asynchronous_door(_: Cell, door: AsyncSessions) -> None:
     """`with` on a unit of AsyncSessions"""
-    with door.begin():
+    unit: Any = door.begin()  # the type checkers refuse it
+    with unit:
         pass
 
 
@@ -391,6 +411,20 @@ async def hook_that_waits(_: Cell, door: AsyncSessions) -> None:
 
     async with door.begin():
         door.on_commit(hook)
+
+
+@misuse(errors.RequestRefused, places=0, doors=("sync",))
+async def work_that_waits(_: Cell, door: AsyncSessions) -> None:
+    """a coroutine function for run(), unit() or task() at the synchronous door"""
+
+    async def work(_: Any) -> None:
+        """Nobody awaits it."""
+
+    with pytest.raises(errors.RequestRefused):
+        real(door).task(work)()
+    with pytest.raises(errors.RequestRefused):
+        real(door).unit()(work)()
+    real(door).run(work)
 
 
 @misuse(ResourceWarning, places=1)
@@ -536,7 +570,10 @@ engine and driver. It is refused before it does damage; where there are two plac
 and the one where it was misused, the text names both. This page is written from those tests.
 
 What is not noticed: COMMIT inside of a second statement of one text, or in a procedure; and on an engine that the
-application made itself, `session.connection().commit()` and the texts of transaction control.
+application made itself, `session.connection().commit()`, the texts of transaction control, and the statements by which
+MariaDB and MySQL commit what came before (CREATE, ALTER, TRUNCATE and so on; their documentation: "Statements That
+Cause an Implicit Commit"). On engines of polysession these are refused in a unit that has written something. What they
+define themselves stays when the unit fails.
 """
 
 
@@ -545,3 +582,4 @@ def test_the_page_has_all_misuses() -> None:
     if "POLYSESSION_WRITE_TABLE" in os.environ:
         PAGE.write_text(page(), "utf-8")
     assert PAGE.read_text("utf-8") == page()
+    assert len({each.sentence for each in MISUSES}) == len(MISUSES) >= 30

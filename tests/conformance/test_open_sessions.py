@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlmodel import Session as ModelSession
 from sqlmodel.ext.asyncio.session import AsyncSession as AsyncModelSession
 
-from polysession import AsyncSessions
-from polysession.errors import SessionEnded
+from polysession import AsyncSessions, Sessions
+from polysession._shell import guard
+from polysession.errors import RequestRefused, SessionEnded
 from polysession.facts import HoldKind
 
 from .cells import Cell, line
@@ -208,3 +210,53 @@ async def test_a_sessionmakers_session_may_change_hands(door: AsyncSessions, cel
     await session.commit()
     await cell.elsewhere(session.close)
     assert cell.witness.items() == [1]
+
+
+@pytest.mark.parametrize("option", ["bind", "binds", "close_resets_only"])
+async def test_an_option_that_cannot_be_honoured(door: AsyncSessions, cell: Cell, option: str) -> None:
+    """Where a session would go to another database, or begin anew after its end, it is refused, never ignored."""
+    engine = cell.given_engine()
+    options: dict[str, Any] = {"bind": engine, "binds": {Item: engine}, "close_resets_only": True}
+    given = {option: options[option]}
+    maker = door.sessionmaker()
+    configured = door.sessionmaker()
+    real(configured).configure(**given)
+    for use in (
+        lambda: door.open(**given),
+        lambda: door.sessionmaker(**given),
+        lambda: maker(**given),
+        configured,
+    ):
+        with pytest.raises(RequestRefused) as caught:
+            use()
+        assert option in str(caught.value)
+    assert door.held() == ()
+    async with door.open(binds={}, bind=None, close_resets_only=False) as session:
+        session.add(Item(id=1, name="one"))
+        await session.commit()
+    assert cell.witness.items() == [1]
+
+
+async def test_a_bind_that_says_the_same(cell: Cell) -> None:
+    """`bind` may say once more which engine was given for the database, as a line that was left in the code does."""
+    engine = cell.given_engine()
+    door = cell.door(engine)
+    for session in (door.open(bind=engine), door.sessionmaker(bind=engine)()):
+        assert await session.scalar(sa.select(sa.func.count(Item.id))) == 0
+        await session.close()
+
+
+def test_an_interrupt_when_its_objects_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt at the beginning of close() leaves nothing held, and no connection out."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guard, "mark_objects", interrupted)
+    with Sessions(f"sqlite:///{tmp_path}/x.db") as door:
+        session = door.open()
+        session.execute(sa.text("select 1"))
+        with pytest.raises(KeyboardInterrupt):
+            session.close()
+        assert not door.held()
+        assert door._connections_out() == 0

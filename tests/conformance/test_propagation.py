@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from polysession import AsyncSessions
-from polysession.errors import CheckoutTimeout, JoinRefused, RequestRefused
+from polysession.errors import JoinRefused, PoolDeadlock, RequestRefused
 
 from .cells import Cell, Refused
 from .doors import real
@@ -17,7 +17,7 @@ from .schema import Item
 
 ONE_WRITER = (
     "SQLite has one writer at a time: an independent unit that writes inside of one that has written would wait for "
-    "its own caller, and ends in CheckoutTimeout"
+    "its own caller, and ends in PoolDeadlock"
 )
 SEVERAL_TRIPS = (
     "asyncpg speaks to the server several times for a statement, each time perhaps by another connection of the "
@@ -92,7 +92,7 @@ async def test_required(door: AsyncSessions, cell: Cell) -> None:
 
 async def test_requires_new(cell: Cell) -> None:
     """requires_new: always a unit of its own, whatever becomes of the outer one."""
-    door = cell.door(pool={"size": 3, "checkout_timeout": "200ms"})
+    door = cell.door(pool={"size": 3, "checkout_timeout": "500ms"})
     await is_a_unit_of_its_own(door, cell, "requires_new")
     with pytest.raises(Refused):
         async with door.begin() as outer:
@@ -105,7 +105,7 @@ async def test_requires_new(cell: Cell) -> None:
             await add(outer, 2)
             if cell.engine == "sqlite":
                 cell.differs(ONE_WRITER)
-                with pytest.raises(CheckoutTimeout, match="test_requires_new"):
+                with pytest.raises(PoolDeadlock, match="test_requires_new"):
                     async with door.begin(propagation="requires_new") as inner:
                         await add(inner, 3)
             else:

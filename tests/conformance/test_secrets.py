@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import socket
 import threading
@@ -84,6 +85,7 @@ async def test_a_refused_connection(cell: Cell) -> None:
     for databases in (
         url_with_password(cell),
         {"default": {"url": url_with_password(cell).replace(f":{PASSWORD}", ""), "connect": {"password": PASSWORD}}},
+        url_with_password(cell).replace(f":{PASSWORD}", "") + f"?password={PASSWORD}",
     ):
         error = await fails(cell.door(databases))
         assert PASSWORD not in shown(error)
@@ -110,7 +112,15 @@ async def test_a_door_does_not_show_it(cell: Cell) -> None:
     if cell.engine == "sqlite":
         cell.differs(WITHOUT)
         return
-    door = cell.door(url_with_password(cell))
+    for url in (
+        url_with_password(cell),
+        url_with_password(cell).replace(f":{PASSWORD}", "") + f"?password={PASSWORD}",
+    ):
+        await is_hidden(cell.door(url))
+
+
+async def is_hidden(door: AsyncSessions) -> None:
+    """Nothing that can be had from the door has the password in its repr."""
     async with door.begin() as session:
         with pytest.raises(PolysessionError) as caught:
             await session.commit()
@@ -137,3 +147,16 @@ async def test_parameters_are_hidden(door: AsyncSessions, cell: Cell) -> None:
             await session.execute(sa.text("select :secret from nowhere"), {"secret": PASSWORD})
     assert PASSWORD not in str(caught.value)
     assert "nowhere" in str(caught.value)
+
+
+async def test_rows_are_not_logged(door: AsyncSessions, caplog: pytest.LogCaptureFixture) -> None:
+    """With SQLAlchemy's logger at DEBUG neither parameters nor rows are in its log, which names the endpoint."""
+    statement = sa.text("select cast(:secret as char(100)) as found")
+    with caplog.at_level(logging.DEBUG, "sqlalchemy.engine"):
+        for verb in (door.read, door.begin):
+            async with verb() as session:
+                assert await session.scalar(statement, {"secret": PASSWORD}) is not None
+    logged = [record for record in caplog.records if record.name.startswith("sqlalchemy.engine")]
+    assert [record for record in logged if "row hidden" in record.getMessage()]
+    assert {record.name for record in logged} == {"sqlalchemy.engine.Engine.default/primary"}
+    assert PASSWORD not in "".join(record.getMessage() for record in logged)

@@ -233,3 +233,35 @@ async def test_a_constraint_checked_at_commit(door: AsyncSessions, cell: Cell) -
     async with door.begin() as session:
         session.add(Item(id=1, name="one"))
     assert cell.witness.items() == [1]
+
+
+async def test_a_statement_that_commits_by_itself(door: AsyncSessions, cell: Cell) -> None:
+    """CREATE TABLE behind other work leaves nothing of that work committed if the unit fails; as the first statement of
+    a unit it is let pass, and what comes behind it is all or nothing."""
+    create = sa.text("create table made_here (id integer)")
+    if cell.is_mariadb:
+        cell.differs("MariaDB's CREATE TABLE commits what came before it: behind other work it is refused")
+    with pytest.raises((Refused, UnitOwnsCommit)) as caught:
+        async with door.begin() as session:
+            session.add(Item(id=1, name="one"))
+            await session.flush()
+            await session.execute(create)
+            raise Refused
+    assert isinstance(caught.value, UnitOwnsCommit) is cell.is_mariadb
+    if cell.is_mariadb:
+        assert "CREATE TABLE was to be sent" in str(caught.value)
+    assert cell.witness.items() == []
+    with pytest.raises(Refused):
+        async with door.begin() as session:
+            assert (await session.execute(sa.text("select 1"))).all() == [(1,)]
+            await session.execute(create)
+            session.add(Item(id=2, name="two"))
+            await session.flush()
+            raise Refused
+    assert cell.witness.items() == []
+    async with door.open() as session:
+        session.add(Item(id=3, name="three"))
+        await session.flush()
+        await session.execute(sa.text("drop table if exists made_here"))
+        await session.commit()
+    assert cell.witness.items() == [3]

@@ -20,6 +20,7 @@ DOCS = PROJECT / "docs"
 
 _OPENING = re.compile(r"(?P<indent> *)(?P<fence>```+)(?P<language>\w*)(?P<rest>.*)")
 _HIDDEN = "<!-- hidden"
+_FILE = re.compile(r"<!-- file: (?P<path>[\w./-]+) -->")
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+) -->")
 _HEADING = re.compile(r"(?P<level>#{1,6}) (?P<title>.+)")
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -38,6 +39,8 @@ class Block:
     """For Python: what it prints, as the `text` block that follows it shows."""
     not_run: str = ""
     """For Python: why it cannot be run here."""
+    file: str = ""
+    """The file of the project that it shows, from first to last line; it is run by a test of its own."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Page:
             follows = not any(line.strip() for line in self.lines[end_of_last + 1 : start])
             if block.language == "text" and found and found[-1].language == "python" and follows:
                 last = found.pop()
-                block = Block(last.language, last.text, last.line, block.text, last.not_run)  # noqa: PLW2901  # joined
+                block = Block(last.language, last.text, last.line, block.text, last.not_run, last.file)  # noqa: PLW2901  # joined
             found.append(block)
             end_of_last = end
         return found
@@ -127,7 +130,7 @@ def pages() -> list[Page]:
 def _fenced(lines: list[str]) -> Iterator[tuple[Block, int, int]]:
     """Each block with the numbers, from 0, of the lines that open and close it."""
     number = 0
-    not_run = ""
+    not_run = file = ""
     while number < len(lines):
         line = lines[number]
         if line == _HIDDEN:
@@ -138,8 +141,10 @@ def _fenced(lines: list[str]) -> Iterator[tuple[Block, int, int]]:
             closing = opening["indent"] + opening["fence"]
             end = lines.index(closing, number + 1)
             text = textwrap.dedent("\n".join(lines[number + 1 : end]))
-            yield Block(opening["language"], text, number + 2, not_run=not_run), number, end
-            number, not_run = end, ""
+            yield Block(opening["language"], text, number + 2, not_run=not_run, file=file), number, end
+            number, not_run, file = end, "", ""
         elif mark := _NOT_RUN.fullmatch(line):
             not_run = mark["reason"]
+        elif mark := _FILE.fullmatch(line):
+            file = mark["path"]
         number += 1

@@ -53,7 +53,7 @@ def run(page: Page, folder: Path) -> list[type[PolysessionError]]:
         for block in page.blocks:
             if block.language == "toml" and (named := _FILE_NAME.match(block.text)):
                 (folder / named["name"]).write_text(block.text, "utf-8")
-            elif block.language == "python" and not block.not_run:
+            elif block.language == "python" and not (block.not_run or block.file):
                 _run_block(page, block, module)
         module.__dict__.clear()  # what the page forgot must be noticed here, not in some later test
         gc.collect()

@@ -59,7 +59,8 @@ def test_no_key_is_left_out() -> None:
     assert set(_TOP) == {"databases", "defaults"}
     assert set(_DEFAULTS) == {"pool"}
     for key in POOL:
-        assert float(shown[f"defaults.pool.{key}"]) == getattr(PoolOptions(), key)
+        default = getattr(PoolOptions(), key)
+        assert type(default)(shown[f"defaults.pool.{key}"]) == default
 
 
 def test_drivers_are_listed() -> None:

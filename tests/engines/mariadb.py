@@ -23,7 +23,7 @@ import pymysql
 
 from .finders import Binaries, find
 from .folders import base_folder, copy_folder, make_folder
-from .process import Process, run_tool
+from .process import Process, run_tool, wait_until
 from .server import Backend, Server, driver_url
 
 __all__ = ["MariaDB", "quote"]
@@ -48,6 +48,10 @@ OPTIONS = (
 )
 
 
+_NOT_PREPARED = 1047
+"""What a node of Galera answers until it has found its cluster (Galera documentation, "wsrep_ready")."""
+
+
 class MariaDB(Server):
     """`with MariaDB() as server:` a running server; killed and removed at the end."""
 
@@ -66,16 +70,28 @@ class MariaDB(Server):
         super().__init__(engine)
         self.binaries = find("mariadb")
         self.data = self.folder / "data"
+        self._temporary = self.folder / "tmp"  # a server that starts removes what others keep in a shared one
         self._server_id = server_id
         self._options = options
-        self._source = data or _template
+        self._source = data or (lambda binaries: _template(binaries, base_folder()))
         self.process = Process(engine, log=self.folder / "log", env=self.binaries.environment(), death_signal="TERM")
 
     def _begin(self) -> None:
         copy_folder(self._source(self.binaries), self.data)
+        make_folder(self._temporary)
         self.start()
+        wait_until(self._is_prepared, 60.0, what="the node of a cluster is prepared for its users")
         self.ask("create user if not exists app identified by 'app'")
         self.ask("grant all privileges on `%`.* to app")
+
+    def _is_prepared(self) -> bool:
+        try:
+            self.ask("select count(*) from mysql.user")
+        except pymysql.err.OperationalError as error:
+            if error.args[0] != _NOT_PREPARED:
+                raise
+            return False
+        return True
 
     @property
     def port(self) -> int:
@@ -161,6 +177,7 @@ class MariaDB(Server):
             "--no-defaults",
             *_places(self.binaries),
             f"--datadir={self.data}",
+            f"--tmpdir={self._temporary}",
             f"--socket={self.folder / 'sock'}",
             f"--pid-file={self.data / 'pid'}",
             f"--port={port}",
@@ -193,9 +210,9 @@ def _places(binaries: Binaries) -> list[str]:
 
 
 @cache
-def _template(binaries: Binaries) -> Path:
+def _template(binaries: Binaries, base: Path) -> Path:
     """An empty data folder, made once per test process."""
-    data = make_folder(base_folder() / "mariadb-template") / "data"
+    data = make_folder(base / "mariadb-template") / "data"
     words = ["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"]
     install = binaries.tool("mariadb-install-db")
     run_tool([install, "--no-defaults", *_places(binaries), f"--datadir={data}", *words], env=binaries.environment())

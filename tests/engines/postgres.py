@@ -55,7 +55,7 @@ class Postgres(Server):
         self.process = Process(engine, log=self.folder / "log", env=self.binaries.environment(), death_signal="QUIT")
 
     def _begin(self) -> None:
-        copy_folder(_template(self.binaries), self.data)
+        copy_folder(_template(self.binaries, base_folder()), self.data)
         with (self.data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{key} = {value}\n" for key, value in self._settings.items())
         self.start()
@@ -141,9 +141,9 @@ class Postgres(Server):
 
 
 @cache
-def _template(binaries: Binaries) -> Path:
+def _template(binaries: Binaries, base: Path) -> Path:
     """A data folder that was never started, for copies: they share one system identifier, as replicas must."""
-    data = make_folder(base_folder() / f"{binaries.engine}-template") / "data"
+    data = make_folder(base / f"{binaries.engine}-template") / "data"
     account = ["--username=postgres", "--auth=trust"]
     words = [*account, "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"]
     run_tool([binaries.tool("initdb"), "-D", str(data), *words], env=binaries.environment())

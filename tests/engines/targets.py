@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -88,9 +89,12 @@ class FreshDatabase:
 
 
 class Servers:
-    """The servers of one test process; `close` ends them all."""
+    """Servers of a test process; `close` ends them all. The last one to be closed removes their folder."""
+
+    _open: ClassVar[set[int]] = set()
 
     def __init__(self) -> None:
+        self._open.add(id(self))
         self._stack = ExitStack()
         self._shared: dict[str, Server | ServerFailed] = {}
 
@@ -147,4 +151,6 @@ class Servers:
             self._stack.close()
         finally:
             self._shared.clear()
-            remove_base_folder()
+            self._open.discard(id(self))
+            if not self._open:
+                remove_base_folder()

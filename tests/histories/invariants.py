@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from polysession._core.steps import Body, Classify, Close, Commit, Flush, Open, Restore, Rollback, Savepoint
-from polysession.errors import CommitUnknown, PartialCommit, UnitRolledBack
+from polysession.errors import CommitUnknown, PartialCommit, SessionMisuse, UnitRolledBack
 from polysession.facts import Outcome
 
 from .world import Ended, Refused, Session, World
@@ -28,8 +28,8 @@ def violations(world: World) -> list[str]:
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """It must never be swallowed."""
-    return error is not None and not isinstance(error, Exception)
+    """It must never be swallowed. A `GeneratorExit` is: nobody hears of it."""
+    return error is not None and not isinstance(error, (Exception, GeneratorExit))
 
 
 def _of_the_program(world: World) -> Iterator[str]:
@@ -42,7 +42,7 @@ def _of_the_program(world: World) -> Iterator[str]:
         at = next(number for number, (_, error) in enumerate(world.log) if error is came[0])
         if any(isinstance(step, (Body, Open)) for step, _ in world.log[at + 1 :]):
             yield "new work was begun after an interrupt"
-    if world.current is not None:
+    if world.current:
         yield "a unit is still the current one"
 
 
@@ -121,8 +121,12 @@ def _of_error(ended: Ended) -> Iterator[str]:
         expected = interrupts[0]
     elif ended.body_error is not None:
         expected = ended.body_error
-    elif ended.doomed:
+    elif ended.doomed and not ended.late:
         expected, cause = UnitRolledBack, ended.scope.doom
+    elif ended.unfit and not ended.late:
+        expected = SessionMisuse
+    elif ended.late and ended.scope.outcome is Outcome.ROLLED_BACK:
+        expected = UnitRolledBack
     elif errors:
         step, first = errors[0]
         expected = first
@@ -142,6 +146,8 @@ def _of_error(ended: Ended) -> Iterator[str]:
 def _of_attempts(world: World, runner: Any) -> Iterator[str]:
     if runner.open:
         yield "an attempt was never noted as ended"
+    if world.turns.lines:
+        yield "a unit that ended stands in the line still"
     if runner.ended_count != len(runner.scopes):
         yield f"{len(runner.scopes)} attempts, {runner.ended_count} ends"
     for scope in runner.scopes[:-1]:

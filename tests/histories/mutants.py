@@ -33,8 +33,22 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     (
         "the session is left open when the unit fails",
-        "        leaves = yield from _close(scope, scope.holding, leaves)\n    finally:\n        if not scope.closed:",
-        "        leaves = leaves or (yield from _close(scope, scope.holding, leaves))\n    finally:\n        if False:",
+        (
+            "        leaves = yield from _close(scope, scope.holding, leaves)\n"
+            "        if scope.state is State.RESOLVING:  # its own connection is closed: no fence waits for it\n"
+            "            leaves = yield from _find_out(scope, leaves)\n"
+            "        finished = True\n"
+            "    finally:\n"
+            "        if not scope.closed:"
+        ),
+        (
+            "        leaves = leaves or (yield from _close(scope, scope.holding, leaves))\n"
+            "        if scope.state is State.RESOLVING:\n"
+            "            leaves = yield from _find_out(scope, leaves)\n"
+            "        finished = True\n"
+            "    finally:\n"
+            "        if False:"
+        ),
     ),
     (
         "closing is not tried again when it was interrupted",
@@ -43,18 +57,38 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     (
         "a doomed unit commits",
-        (
-            "            if error is None and scope.doom is not None:\n"
-            "                raise _rolled_back(scope) from scope.doom\n"
-            "            if error is None:\n"
-            "                yield from _commit(scope, scope.holding)\n"
-        ),
-        "            if error is None:\n                yield from _commit(scope, scope.holding)\n",
+        "    if scope.doom is not None:\n        raise _rolled_back(scope) from scope.doom\n    if scope.parts",
+        "    if scope.parts",
     ),
     (
         "the failure of a joined unit is forgotten",
-        "        if error is not None:\n            _doom(scope.root, error, scope.origin)\n",
-        "",
+        "        _doom(root, error, scope.origin)  #",
+        "        pass  #",
+    ),
+    (
+        "a unit commits while one that joined it is open",
+        "    if scope.parts and scope.options.access is Access.WRITE:\n",
+        "    if False:\n",
+    ),
+    (
+        "a joined unit is not told that it ended too late",
+        "    if error is None and root.ended and scope.outcome is Outcome.ROLLED_BACK:\n",
+        "    if False:\n",
+    ),
+    (
+        "a savepoint is released after its unit has ended",
+        "    if around.root.ended:  # and the savepoint with it\n",
+        "    if False:\n",
+    ),
+    (
+        "a unit joins the one of a suspended generator",
+        "    here = [unit for unit in units if unit.home is None or unit.home in depth]\n",
+        "    here = list(units)\n",
+    ),
+    (
+        "an interrupt is lost when a generator is closed",
+        "    return not isinstance(error, (Exception, GeneratorExit))\n",
+        "    return not isinstance(error, Exception)\n",
     ),
     (
         "a joined unit ends the session",
@@ -83,7 +117,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     (
         "after an unknown COMMIT the connection goes back to the pool",
-        "    broken = scope.state is State.UNKNOWN\n",
+        "    broken = scope.state in (State.UNKNOWN, State.RESOLVING)\n",
         "    broken = False\n",
     ),
     (
@@ -93,7 +127,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     (
         "an interrupt during the end is swallowed",
-        "    if first is None or (isinstance(first, Exception) and not isinstance(later, Exception)):\n",
+        "    if first is None or (_is_interrupt(later) and not _is_interrupt(first)):\n",
         "    if first is None:\n",
     ),
     (
@@ -113,7 +147,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     (
         "a released savepoint is reported as committed at once",
-        "    scope.root = around\n    scope.state = change(scope.state, State.HANDED_OVER)\n",
+        "    scope.joined = around\n    scope.state = change(scope.state, State.HANDED_OVER)\n",
         "    scope.state = State.COMMITTED\n",
     ),
     (
@@ -145,6 +179,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "a part of another unit is repeated",
         "            if not scope.whole:\n                raise\n",
         "",
+    ),
+    (
+        "a unit that ended stays in the line",
+        "        runner.turn.leave()\n",
+        "        pass\n",
     ),
     (
         "an attempt that failed is not left with its error",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
-from polysession.errors import UnitFailed
+from polysession.errors import SessionMisuse, UnitFailed
 from polysession.options import Propagation
 
+from .invariants import is_interrupt
 from .world import NESTED, NEW, BodyFailed, Lost, Refused, Session, World
 
 __all__ = ["ATTEMPTS", "UNITS"]
@@ -182,6 +185,86 @@ def set_aside(world: World) -> None:
                 raise BodyFailed
 
 
+class Rows:
+    """A generator that has a unit open at its `yield`. It is run by `advance`, and closed at the end of the block."""
+
+    def __init__(self, world: World, propagation: Propagation = Propagation.REQUIRED) -> None:
+        self.world = world
+        self.propagation = propagation
+        self.generator = self._rows()
+
+    def _rows(self) -> Generator[None, None, None]:
+        with self.world.unit("rows", propagation=self.propagation, home="rows") as unit:
+            unit.work()
+            yield
+            with self.world.unit("in rows", home="rows") as inner:
+                inner.work()
+                assert inner.scope.decides == unit.scope.root.ended
+
+    def advance(self) -> None:
+        """Run it to its `yield`, or to its end."""
+        with self.world.inside("rows"):
+            next(self.generator, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            with self.world.inside("rows"):
+                self.generator.close()
+        except BaseException:
+            if not is_interrupt(error):
+                raise
+
+
+def beside_a_generator(world: World) -> None:
+    """A unit is open in a generator that is suspended, and another one beside it, inside of which the first ends."""
+    with Rows(world) as rows:
+        rows.advance()
+        with world.unit("beside") as beside:
+            assert beside.scope.whole
+            beside.work()
+            rows.advance()
+
+
+def generator_closed(world: World) -> None:
+    """A generator is closed before its end, while the unit in which it opened one of its own goes on."""
+    with world.unit("around") as around:
+        around.work()
+        with suppress(*SWALLOWED), Rows(world, NEW) as rows:
+            rows.advance()
+        with world.unit("inner") as inner:
+            assert inner.scope.root is around.scope
+            inner.work()
+
+
+def joined_in_a_generator(world: World) -> None:
+    """A unit in a generator has joined, and is still open when the unit around it ends; then it ends as well."""
+    with Rows(world) as rows:
+        with suppress(*SWALLOWED, SessionMisuse), world.unit("around") as around:
+            around.work()
+            rows.advance()
+        rows.advance()
+
+
+def nested_in_a_generator(world: World) -> None:
+    """The same with a savepoint, and the unit around it fails."""
+    with Rows(world, NESTED) as rows:
+        with suppress(*SWALLOWED), world.unit("around") as around:
+            around.work()
+            rows.advance()
+            raise BodyFailed
+        rows.advance()
+
+
+def nested_and_forgotten(world: World) -> None:
+    """A savepoint in a generator is still open when the unit around it is to commit."""
+    with Rows(world, NESTED) as rows, suppress(*SWALLOWED), world.unit("around") as around:
+        around.work()
+        rows.advance()
+
+
 UNITS: tuple[Callable[[World], None], ...] = (
     alone,
     alone_failing,
@@ -203,6 +286,11 @@ UNITS: tuple[Callable[[World], None], ...] = (
     independent_failing_outer,
     plain,
     set_aside,
+    beside_a_generator,
+    generator_closed,
+    joined_in_a_generator,
+    nested_in_a_generator,
+    nested_and_forgotten,
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from types import ModuleType, TracebackType
@@ -30,6 +31,7 @@ from polysession._core.steps import (
     Rollback,
     Savepoint,
 )
+from polysession._core.turns import Turn, Turns
 from polysession.facts import Origin
 from polysession.failures import Failure, Kind, Phase
 from polysession.options import Propagation, UnitOptions
@@ -119,6 +121,10 @@ class Ended:
     entered: bool
     body_error: BaseException | None
     doomed: bool
+    unfit: bool
+    """A unit that had joined it was still open."""
+    late: bool
+    """The unit that it had joined was not open any more."""
     left: BaseException | None
     steps: list[tuple[Any, BaseException | None]]
     """The steps of its end, each with its error."""
@@ -133,12 +139,16 @@ class World:
         self.faults = faults
         self.scope: Any = scope
         self.attempts: Any = attempts
+        self.turns = Turns()
         self.log: list[tuple[Any, BaseException | None]] = []
         self.sessions: list[Session] = []
         self.durable: dict[str, list[str]] = {}
         self.ended: list[Ended] = []
         self.runners: list[_Runner] = []
-        self.current: Any = None
+        self.current: tuple[Any, ...] = ()
+        """The units that were opened, the last one first."""
+        self.running: tuple[str, ...] = ()
+        """The generators that run just now, the innermost first."""
         self.error: BaseException | None = None
         """What left the program."""
         self.body: Callable[[Session], Any] | None = None
@@ -211,20 +221,45 @@ class World:
 
     # -- what a door does
 
-    def unit(self, name: str, *databases: str, **options: Any) -> Unit:
+    def unit(self, name: str, *databases: str, home: str | None = None, **options: Any) -> Unit:
         """A block, as the doors make it."""
-        return Unit(self, name, UnitOptions(databases=databases or ("a",), **options))
+        unit = Unit(self, name, UnitOptions(databases=databases or ("a",), **options))
+        unit.scope.home = home
+        return unit
 
     def end(self, scope: Any, error: BaseException | None, *, entered: bool) -> None:
         """Leave `scope`, and note what came of it."""
         doomed = scope.doom is not None
+        unfit = bool(scope.parts)
+        late = scope.root.ended or (scope.around is not None and scope.around.root.ended)
         began = len(self.log)
         played = play(self.scope.leave_steps(scope, error), self.perform)
         left = played.error if played.error is not None else error
-        self.ended.append(Ended(scope.name, scope, entered, error, doomed, left, self.log[began:]))
-        self.current = scope.outer
+        self.ended.append(Ended(scope.name, scope, entered, error, doomed, unfit, late, left, self.log[began:]))
+        self.leave(scope)
         if played.error is not None:
             raise played.error
+
+    def enter(self, scope: Any) -> None:
+        """Make it the innermost one."""
+        self.current = (scope, *self.current)
+
+    def leave(self, scope: Any) -> None:
+        """Undo `enter`; at any time."""
+        self.current = tuple(unit for unit in self.current if unit is not scope)
+
+    def here(self) -> tuple[Any, ...]:
+        """The units that are open where the program is."""
+        return self.scope.open_inside(self.current, self.running)  # type: ignore[no-any-return]  # of a copied module
+
+    @contextmanager
+    def inside(self, generator: str) -> Iterator[None]:
+        """Where that generator runs; `unit(..., home=generator)` is what it opens."""
+        before, self.running = self.running, (generator, *self.running)
+        try:
+            yield
+        finally:
+            self.running = before
 
     def run(self, name: str, body: Callable[[Session], Any], **options: Any) -> Any:
         """A repeatable unit, as the doors run it."""
@@ -242,13 +277,13 @@ class Unit:
 
     def __init__(self, world: World, name: str, options: UnitOptions) -> None:
         self.world = world
-        self.scope = world.scope.Scope(options, name, ORIGIN, "me", world.current)
+        self.scope = world.scope.Scope(options, name, ORIGIN, "me", world.here())
 
     def __enter__(self) -> Self:
         world, scope = self.world, self.scope
         try:
             play(world.scope.enter_steps(scope), world.perform).value()
-            world.current = scope
+            world.enter(scope)
         except BaseException as error:
             if scope.holding is not None and scope.outcome is None:
                 world.end(scope, error, entered=False)
@@ -273,27 +308,32 @@ class _Runner:
         self.scopes: list[Any] = []
         self.open: list[Any] = []
         self.ended_count = 0
+        self.turn = Turn(world.turns, name)
         world.runners.append(self)
 
     def fresh(self) -> Any:
         """A new scope for the next attempt."""
         world = self.world
-        scope = world.scope.Scope(self.options, self.name, ORIGIN, "me", world.current)
+        scope = world.scope.Scope(self.options, self.name, ORIGIN, "me", world.here())
         self.scopes.append(scope)
         return scope
 
     def opened(self, scope: Any) -> Any:
         """Make it the current one."""
-        self.world.current = scope
+        self.world.enter(scope)
         self.open.append(scope)
         return scope.holding
 
     def ended(self, scope: Any) -> None:
         """Undo `opened`."""
         self.ended_count += 1
-        self.world.current = scope.outer
+        self.world.leave(scope)
         if scope in self.open:
             self.open.remove(scope)
+
+    def took(self) -> float:
+        """No time passes here."""
+        return 0.0
 
     def failed(self, scope: Any, attempt: int, failure: Failure, wait: float | None) -> None:
         """Nobody is told here."""

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.engines import finders
 from tools import engines, environment
+
+from tests.engines import finders
 
 
 @pytest.fixture
@@ -92,6 +93,22 @@ def test_the_pythons_are_supported_ones_and_run() -> None:
     versions = [".".join(version.split(".")[:2]) for version in said]
     assert versions == [version for version in environment.SUPPORTED if version in versions]
     assert ".".join(map(str, sys.version_info[:2])) in versions
+
+
+def test_a_folder_of_another_user_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYENV_ROOT may have come along through `su`; the Pythons of the PATH are found all the same."""
+
+    def refused(folder: Path, pattern: str) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "glob", refused)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    found = [
+        subprocess.run([path, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        for path in environment.pythons()
+    ]
+    assert ".".join(map(str, sys.version_info[:2])) in found
 
 
 def test_an_environment_that_is_up_to_date_is_left_alone(

@@ -134,7 +134,7 @@ _CATALOGS: Final = [
     "pg_default_acl:oid",
 ]
 _WHOLE: Final = (
-    "select * from pg_namespace",
+    "select * from pg_namespace where nspname !~ '^pg_(toast_)?temp_'",
     "select * from pg_language",
     "select * from pg_inherits",
     "select * from pg_range where rngtypid >= 16384",
@@ -213,7 +213,7 @@ class _PostgresGround(Ground):
                 (catalog, f"select * from {catalog} where {key} >= 16384")
                 for catalog, _, key in (each.partition(":") for each in _CATALOGS)
             ]
-            parts += [(query.split(" from ")[1], query) for query in _WHOLE]
+            parts += [(f"all of {query.split(' from ')[1]}", query) for query in _WHOLE]
             parts += [(f"rows of {name}", query) for name, query in self._tables(connection)]
             union = " union all ".join(
                 f"select {number}, count(*), md5(coalesce(string_agg(t::text, '|' order by t::text), '')) from ({query}) t"

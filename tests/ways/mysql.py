@@ -33,6 +33,10 @@ SETUP: Final = (
     "create function writes() returns integer deterministic begin insert into note (body) values ('w'); return 1; end",
     "create function counts() returns integer deterministic begin return nextval(sq); end",
     "create function switches() returns integer deterministic begin set session tx_read_only = 0; return 1; end",
+    "create function hides() returns integer deterministic "
+    "begin set session session_track_system_variables = ''; return 1; end",
+    "create function hides_and_switches() returns integer deterministic "
+    "begin set session session_track_system_variables = ''; set session tx_read_only = 0; return 1; end",
     "create function switches_and_writes() returns integer deterministic "
     "begin set session tx_read_only = 0; insert into note (body) values ('w'); return 1; end",
     "create view writes_v as select writes() as w",
@@ -336,7 +340,6 @@ _SEVERAL: Final = (
     "select 1 # ;\n; call begins()",
     "select 1 -- ;\n; call begins()",
     "select '\\'; x'; call begins()",
-    ";call begins()",
     "set @a = 1; call begins()",
     "set sql_mode = 'NO_BACKSLASH_ESCAPES'; select '\\'; call begins(); -- '",
     "select 1 /*!99999999 ' */; call begins(); /*!99999999 ' */",
@@ -371,12 +374,19 @@ def _lines() -> Iterator[Text]:
     yield from texts(*_DISGUISES)
     yield Text(("xa commit 'waiting_{name}'",))
     yield Text(("xa rollback 'waiting_{name}'",))
-    yield Text(("select switches()", "select writes()"), abuse=_FUNCTIONS)
-    yield Text(("select id from item where switches() and id = 1", "select * from writes_v"), abuse=_FUNCTIONS)
+    yield Text(("select switches()", "select writes()"))
+    yield Text(("select id from item where switches() and id = 1", "select * from writes_v"))
+    yield Text(("select switches()", "commit", "rollback", "select writes()"))
+    yield Text(("set @a = switches()", "select @@tx_read_only", "select writes()"))
+    yield Text(("select switches() from item into @a", "select writes()"))
+    yield Text(("set session_track_system_variables = ''", "select switches()", "select writes()"))
+    yield Text(("select switches() from item into @a", "commit", "select 1", "select writes()"))
+    yield Text(("select hides()", "select switches()", "select writes()"), abuse=_FUNCTIONS)
+    yield Text(("select hides_and_switches()", "select writes()"), abuse=_FUNCTIONS)
 
 
 _ONE: Final = ("pymysql text", "pymysql driver sql", "pymysql cursor", "pymysql driver")
-_FUNCTIONS: Final = "a stored function switches the access mode of the session, which the server does not report"
+_FUNCTIONS: Final = "a stored function switches off that the server reports, and the access mode of the session with it"
 
 
 # -- by the driver alone
@@ -441,6 +451,57 @@ def autocommit_is_off(session: Session) -> None:
 
 
 @way(on=("pymysql",))
+def a_switch_seen_by_an_unbuffered_cursor(session: Session) -> None:
+    from pymysql.cursors import SSCursor
+
+    cursor = driver_of(session).cursor(SSCursor)
+    cursor.execute("select switches()")
+    cursor.fetchall()
+    cursor.close()
+    driver_of(session).commit()
+    driver_of(session).query("select writes()")
+
+
+@way(on=("asyncmy",))
+def a_switch_seen_by_an_unbuffered_cursor_of_asyncmy(session: Session) -> None:
+    from asyncmy.cursors import SSCursor
+
+    cursor = driver_of(session).cursor(SSCursor)
+    done(cursor.execute("select switches()"))
+    done(cursor.fetchall())
+    done(cursor.close())
+    done(driver_of(session).commit())
+    done(driver_of(session).query("select writes()"))
+
+
+@way(on=("pymysql", "asyncmy"))
+def a_switch_and_a_ping(session: Session) -> None:
+    driver = driver_of(session)
+    done(driver.query("select switches()"))
+    done(driver.ping())
+    done(driver.autocommit(True))
+    done(driver.query("select writes()"))
+
+
+@way(on=("asyncmy",))
+def prepared_by_the_driver(session: Session) -> None:
+    prepared = done(driver_of(session).prepare(_NEW))
+    done(prepared.execute())
+
+
+@way(on=("asyncmy",))
+def a_switch_prepared_by_the_driver(session: Session) -> None:
+    driver = driver_of(session)
+    done(done(driver.prepare("set session tx_read_only = 0")).execute())
+    done(driver.query(_NEW))
+
+
+@way(on=("pymysql", "asyncmy"), lasts=False)
+def another_database(session: Session) -> None:
+    done(driver_of(session).select_db("information_schema"))
+
+
+@way(on=("pymysql",))
 def connect_again(session: Session) -> None:
     driver = driver_of(session)
     driver.connect()
@@ -492,7 +553,7 @@ READS: Final = (
     "select id from item; -- the end",
     "-- a comment\nselect id from item",
     "# a comment\nselect id from item",
-    "/* a comment; with a semicolon */ select ';' as a, \"x;y\" as b, 'it''s' as c, 'a\\';b' as d",
+    "/* a comment; with a semicolon */ select ';' as a, \"x;y\" as b, 'it''s' as c",
     "select /*! straight_join */ id from item",
     "select /*+ hint */ id from item",
     "(select id from item) union all (select id from invoice)",

@@ -580,6 +580,77 @@ def a_function_switches_for_the_driver(session: Session) -> None:
     done(driver.execute("select writes()"))
 
 
+@way(on=("psycopg",))
+def a_named_cursor(session: Session) -> None:
+    driver = driver_of(session)
+    for statement in ("select switches()", "select writes()"):
+        cursor: Any = driver.cursor(f"named_{len(statement)}", withhold=True)
+        done(cursor.execute(statement))
+        done(cursor.fetchall())
+        done(cursor.close())
+
+
+@way(on=("psycopg",))
+def a_named_cursor_of_another_class(session: Session) -> None:
+    import psycopg
+
+    driver = driver_of(session)
+    driver.server_cursor_factory = psycopg.AsyncServerCursor if hasattr(driver, "__aenter__") else psycopg.ServerCursor
+    a_named_cursor(session)
+
+
+@way(on=("psycopg",))
+def a_pipeline(session: Session) -> None:
+    driver = driver_of(session)
+    pipeline = driver.pipeline()
+    opened = done(pipeline.__aenter__()) if hasattr(pipeline, "__aenter__") else pipeline.__enter__()
+    try:
+        done(driver.execute("select switches()"))
+        done(opened.sync())
+        done(driver.execute("select writes()"))
+        done(opened.sync())
+    finally:
+        leave = getattr(pipeline, "__aexit__", None) or pipeline.__exit__
+        done(leave(None, None, None))
+
+
+@way(on=("psycopg",))
+def a_transaction_of_psycopg(session: Session) -> None:
+    driver = driver_of(session)
+    transaction = driver.transaction()
+    if hasattr(transaction, "__aenter__"):
+        done(transaction.__aenter__())
+        done(driver.execute("select writes()"))
+        done(transaction.__aexit__(None, None, None))
+        return
+    with transaction:
+        driver.execute("select writes()")
+
+
+@way(on=("psycopg",))
+def executemany_of_a_switch(session: Session) -> None:
+    cursor = driver_of(session).cursor()
+    done(cursor.executemany("select writes_when_it_may() where %s > 0", [(1,), (2,), (3,)]))
+
+
+@way(on=("psycopg",), lasts=False)
+def an_isolation_level_of_the_driver(session: Session) -> None:
+    import psycopg
+
+    driver = driver_of(session)
+    if hasattr(driver, "__aenter__"):
+        done(driver.set_isolation_level(psycopg.IsolationLevel.SERIALIZABLE))
+    else:
+        driver.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+
+
+@way(on=("psycopg",), lasts=False)
+def rows_of_another_kind(session: Session) -> None:
+    from psycopg.rows import dict_row
+
+    driver_of(session).row_factory = dict_row
+
+
 @way(on=("psycopg",), abuse="libpq is below the driver's connection")
 def libpq(session: Session) -> None:
     pgconn = driver_of(session).pgconn
@@ -651,6 +722,38 @@ def a_transaction_of_asyncpg(session: Session) -> None:
         done(driver.fetch("select writes()"))
     finally:
         done(transaction.commit())
+
+
+@way(on=("asyncpg",), lasts=False)
+def listen_to_a_channel(session: Session) -> None:
+    done(driver_of(session).add_listener("way", lambda *_: None))
+
+
+@way(on=("asyncpg",))
+def a_cursor_of_asyncpg(session: Session) -> None:
+    driver = driver_of(session)
+    transaction = driver.transaction()
+    done(transaction.start())
+    try:
+        opened = done(driver.cursor("with a as (delete from item returning id) select * from a"))
+        done(opened.fetch(5))
+    finally:
+        done(transaction.commit())
+
+
+@way(on=("asyncpg",))
+def executemany_of_a_prepared_write(session: Session) -> None:
+    prepared = done(driver_of(session).prepare("insert into item (id, name, value) values ($1, 'new', 1)"))
+    done(prepared.executemany([(501,)]))
+
+
+@way(on=("asyncpg",))
+def copy_in_by_asyncpg(session: Session) -> None:
+    import io
+
+    columns = ["id", "name", "value"]
+    source = io.BytesIO(b"501\tnew\t1\n")
+    done(driver_of(session).copy_to_table("item", source=source, columns=columns))
 
 
 @way(on=("asyncpg",))
@@ -797,7 +900,6 @@ READS: Final = (
     "select pg_try_advisory_xact_lock(2)",
     "select random(), gen_random_uuid()",
     "select pg_sleep(0)",
-    "select xmlelement(name a, 'b'), query_to_xml('select id from item', true, true, '')",
     "select row(1, 2) = row(1, 2), (1, 2) < (1, 3)",
     "select * from json_to_recordset('[{\"a\": 1}]') as r(a integer)",
     "select set_config('app.tenant', 'acme', false)",

@@ -282,6 +282,33 @@ def executescript(session: Session) -> None:
     done(driver_of(session).executescript(f"pragma query_only = off; {_NEW}; commit;"))
 
 
+@way(on=("pysqlite",))
+def executescript_of_a_cursor(session: Session) -> None:
+    driver_of(session).cursor().executescript(f"pragma query_only = off; {_NEW};")
+
+
+@way(on=("pysqlite",))
+def executescript_of_a_write(session: Session) -> None:
+    driver_of(session).cursor().executescript(f"{_NEW};")
+
+
+@way(on=("pysqlite",), lasts=False)
+def rows_of_another_kind(session: Session) -> None:
+    driver = driver_of(session)
+    driver.row_factory = sqlite3.Row
+    driver.text_factory = bytes
+
+
+@way(on=("aiosqlite",))
+def execute_insert(session: Session) -> None:
+    done(driver_of(session).execute_insert(_NEW))
+
+
+@way(on=("aiosqlite",))
+def execute_fetchall(session: Session) -> None:
+    done(driver_of(session).execute_fetchall(f"{_NEW} returning id"))
+
+
 @way(on=("pysqlite", "aiosqlite"))
 def executescript_of_reads_and_a_write(session: Session) -> None:
     done(driver_of(session).executescript(f"select 1; {_NEW};"))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -21,9 +22,10 @@ from polysession import AsyncSessions, Sessions
 
 from . import core
 from .grounds import Ground, difference
-from .way import CHANNELS, Verdict, Way, attempt, by_channel, verdict, ways_of
+from .left import Found, found_on
+from .way import CHANNELS, Text, Verdict, Way, attempt, by_channel, verdict, ways_of, without_frames
 
-__all__ = ["Plain", "ReadUnits", "Side", "Tried", "all_ways", "try_all"]
+__all__ = ["Plain", "ReadUnits", "Side", "Tried", "all_reads", "all_ways", "try_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Tried:
     verdict: Verdict
     changed: tuple[str, ...]
     """What a second connection saw change."""
+    left: tuple[str, ...] = ()
+    """What the next unit found on the connection that was not there before, or missed."""
     error: str = ""
 
 
@@ -41,17 +45,24 @@ class Side(Protocol):
     """Where ways are tried."""
 
     def attempt(self, found: Way) -> list[Exception]:
-        """Try one; the errors of its steps and of the end."""
+        """Try one; the errors of its steps and of the end, without the frames that would keep connections."""
+
+    def found(self) -> Found:
+        """What the next units find on their connections; nothing if each has a new one."""
 
     def close(self) -> None:
         """Let go of the database."""
 
 
+_SIZE: Final = 3
+"""Connections of a door's pool: so few that the next units get all that were used before."""
+
+
 class ReadUnits:
-    """Read units of a door over one database. The pool is small, so that each unit finds what the last one left."""
+    """Read units of a door over one database."""
 
     def __init__(self, url: str, *, asynchronous: bool, snapshot: bool = False) -> None:
-        settings = {"databases": {"main": {"url": url, "pool": {"size": 3}}}}
+        settings = {"databases": {"main": {"url": url, "pool": {"size": _SIZE}}}}
         self.snapshot = snapshot
         self.runner = asyncio.Runner() if asynchronous else None
         self.door: Any = (AsyncSessions if asynchronous else Sessions).from_mapping(settings)
@@ -66,12 +77,27 @@ class ReadUnits:
                     errors += attempt(found, session)
         except Exception as error:
             errors.append(error)
-        return errors
+        return [without_frames(error) for error in errors]
 
     async def _attempt_async(self, found: Way, errors: list[Exception]) -> list[Exception]:
         async with self.door.read(snapshot=self.snapshot) as session:
             errors += await session.run_sync(lambda below: attempt(found, below))
         return []
+
+    def found(self) -> Found:
+        if self.runner is not None:
+            return self.runner.run(self._found_async())
+        with ExitStack() as stack:
+            units = [stack.enter_context(self.door.read(propagation="requires_new")) for _ in range(_SIZE)]
+            return frozenset().union(*map(found_on, units))
+
+    async def _found_async(self) -> Found:
+        async with AsyncExitStack() as stack:
+            found: Found = frozenset()
+            for _ in range(_SIZE):
+                session = await stack.enter_async_context(self.door.read(propagation="requires_new"))
+                found |= await session.run_sync(found_on)
+            return found
 
     def close(self) -> None:
         if self.runner is None:
@@ -82,19 +108,24 @@ class ReadUnits:
 
 
 class Plain:
-    """SQLAlchemy's own sessions: in autocommit without a guard, or told once to be read-only, as many do it."""
+    """SQLAlchemy's own sessions: in autocommit, in a transaction, or told to be read-only as the documentation says.
 
-    def __init__(self, url: str, *, asynchronous: bool, read_only: bool = False) -> None:
+    That is `postgresql_readonly` on PostgreSQL, SET SESSION TRANSACTION READ ONLY and `query_only` at connect elsewhere.
+    """
+
+    def __init__(
+        self, url: str, *, asynchronous: bool, kind: Literal["autocommit", "transaction", "read-only"] = "autocommit"
+    ) -> None:
         self.runner = asyncio.Runner() if asynchronous else None
         options: dict[str, Any] = {"poolclass": NullPool}
         backend = sa.make_url(url).get_backend_name()
-        if read_only and backend == "postgresql":
+        if kind == "read-only" and backend == "postgresql":
             options["execution_options"] = {"postgresql_readonly": True}
-        else:
+        elif kind != "transaction":
             options["isolation_level"] = "AUTOCOMMIT"
         self.engine: Any = (create_async_engine if asynchronous else sa.create_engine)(url, **options)
         sync = self.engine.sync_engine if isinstance(self.engine, AsyncEngine) else self.engine
-        for told in _TOLD[backend][: 2 if read_only else 1]:
+        for told in _TOLD[backend][: 2 if kind == "read-only" else 1]:
             event.listen(sync, "connect", lambda connection, _, told=told: _say(connection, told))
 
     def attempt(self, found: Way) -> list[Exception]:
@@ -108,12 +139,15 @@ class Plain:
                     session.commit()
         except Exception as error:
             errors.append(error)
-        return errors
+        return [without_frames(error) for error in errors]
 
     async def _attempt_async(self, found: Way, errors: list[Exception]) -> None:
         async with AsyncSession(self.engine) as session:
             errors += await session.run_sync(lambda below: attempt(found, below))
             await session.commit()
+
+    def found(self) -> Found:
+        return frozenset()
 
     def close(self) -> None:
         if self.runner is None:
@@ -145,25 +179,37 @@ def all_ways(ground: Ground, driver: str, channels: Iterable[str] = CHANNELS) ->
     return found
 
 
+def all_reads(ground: Ground, driver: str) -> list[Way]:
+    """Every text that only reads, by every channel. For COPY psycopg has a method of its own."""
+    texts = [text for text in ground.reads if not (driver == "psycopg" and text.startswith("copy"))]
+    reads = [Text((text,), lasts=False) for text in texts]
+    return [found for channel in CHANNELS for found in by_channel(channel, driver, reads)]
+
+
 def try_all(ground: Ground, ways: Sequence[Way], side: Callable[[], Side], *, together: int) -> Iterator[Tried]:
     """Try ways, `together` at a time, from a state that is the same each time; abuses alone, and last."""
     honest = [found for found in ways if not found.abuse]
     some = [honest[at : at + together] for at in range(0, len(honest), together)]
     before = ground.seen()
     opened = side()
+    clean = opened.found()
     try:
         while some:
             group = some.pop(0)
             answers = [(found, opened.attempt(found)) for found in group]
             changed = difference(before, ground.seen())
-            if not changed or len(group) == 1:
-                yield from (_tried(found, errors, changed) for found, errors in answers)
+            left = tuple(sorted(opened.found() ^ clean))
+            soiled = bool(changed or left)
+            if not soiled or len(group) == 1:
+                yield from (_tried(found, errors, changed, left) for found, errors in answers)
             else:
                 some[:0] = [[found] for found in group]
-            if changed:
+            if soiled:
                 opened.close()
+            if changed:
                 ground.renew()
                 before = ground.seen()
+            if soiled:
                 opened = side()
     finally:
         opened.close()
@@ -182,9 +228,9 @@ def _abuse(ground: Ground, found: Way, side: Callable[[], Side]) -> Tried:
     changed = difference(before, ground.seen())
     if changed:
         ground.renew()
-    return _tried(found, errors, changed)
+    return _tried(found, errors, changed, ())
 
 
-def _tried(found: Way, errors: Sequence[Exception], changed: tuple[str, ...]) -> Tried:
+def _tried(found: Way, errors: Sequence[Exception], changed: tuple[str, ...], left: tuple[str, ...]) -> Tried:
     shown = "; ".join(f"{type(error).__name__}: {' '.join(str(error).split())[:150]}" for error in errors)
-    return Tried(found, verdict(errors), changed, shown)
+    return Tried(found, verdict(errors), changed, left, shown)

@@ -39,6 +39,7 @@ __all__ = [
     "verdict",
     "way",
     "ways_of",
+    "without_frames",
 ]
 
 Step: TypeAlias = Callable[[Session], Any]
@@ -56,6 +57,8 @@ class Way:
     """Without a guard it changes what another connection sees."""
     abuse: str = ""
     """Why it cannot be prevented; empty if it is."""
+    name: str = ""
+    """The same for a text by whichever channel it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ def ways_of(module: Any, driver: str) -> Iterator[Way]:
     for name, step in vars(module).items():
         lasts, abuse, on = getattr(step, "way", (True, "", None))
         if on is not None and (not on or driver in on):
-            yield Way(name.strip("_").replace("_", " "), (step,), lasts, abuse)
+            said = name.strip("_").replace("_", " ")
+            yield Way(said, (step,), lasts, abuse, said)
 
 
 # -- channels
@@ -109,7 +113,10 @@ def by_text(session: Session, statement: str) -> None:
 
 def by_driver_sql(session: Session, statement: str) -> None:
     """As it is, by the session's connection."""
-    result = session.connection().exec_driver_sql(statement)
+    connection = session.connection()
+    if connection.dialect.paramstyle in ("format", "pyformat"):
+        statement = statement.replace("%", "%%")
+    result = connection.exec_driver_sql(statement)
     if result.returns_rows:
         result.all()
 
@@ -170,7 +177,7 @@ def by_channel(channel: str, driver: str, found: Iterable[Text]) -> Iterator[Way
     for text in found:
         if f"{driver} {channel}" not in text.not_by:
             steps = tuple(step(statement) for statement in text.statements)
-            yield Way(f"{channel}: {text.label}", steps, text.lasts, text.abuse)
+            yield Way(f"{channel}: {text.label}", steps, text.lasts, text.abuse, text.label)
 
 
 # -- attempts
@@ -196,6 +203,15 @@ def attempt(found: Way, session: Session) -> list[Exception]:
         except Exception as error:
             errors.append(error)
     return errors
+
+
+def without_frames(error: Exception) -> Exception:
+    """The error, itself and what it came from without tracebacks: their frames would hold connections."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+    return error
 
 
 def verdict(errors: Iterable[BaseException]) -> Verdict:

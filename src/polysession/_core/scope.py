@@ -6,6 +6,10 @@ The rules that must not change:
   unless the database's own answer says otherwise;
 - a joined unit never ends the session: its failure dooms the unit around it, which then cannot commit; so does a
   savepoint that cannot be set or returned to, since nobody knows what is left of the transaction;
+- a unit that is to commit while another that joined it is still open rolls back: nobody has said yet that the work of
+  the inner one is good; and the inner one, left afterwards, is told so;
+- a unit that was opened in the body of a generator is open there only: while the generator is suspended it is not
+  joined by the code beside it;
 - the session is closed on every path; once, and once more by force if an interrupt came while it was being closed;
 - the first error is the one that leaves; only an interrupt (KeyboardInterrupt, cancellation) that comes later takes
   its place, since a swallowed one would keep a program from ending;
@@ -14,34 +18,62 @@ The rules that must not change:
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from ..errors import CommitUnknown, JoinRefused, PartialCommit, UnitRolledBack
+from ..errors import CommitLost, CommitUnknown, JoinRefused, PartialCommit, SessionMisuse, UnitRolledBack
 from ..facts import Origin, Outcome
 from ..failures import Phase
-from ..options import UnitOptions
+from ..options import Access, UnitOptions
 from ..policy import propagation
 from ..topology import Role
 from .hooks import Hook
+from .outcome import Verdict, resolve_steps
 from .states import CHANGES, State, change
-from .steps import Classify, Close, Commit, Draw, Flush, Holding, Open, Release, Restore, Rollback, Savepoint, Steps
+from .steps import (
+    Classify,
+    Close,
+    Commit,
+    Draw,
+    Flush,
+    Holding,
+    Open,
+    Ready,
+    Recall,
+    Release,
+    Restore,
+    Rollback,
+    Savepoint,
+    Steps,
+    TakeKey,
+)
 
-__all__ = ["Scope", "enter_steps", "find_open", "leave_steps"]
+__all__ = ["Scope", "enter_steps", "find_open", "leave_steps", "open_inside"]
 
 _OUTCOMES = {
     State.COMMITTED: Outcome.COMMITTED,
     State.ROLLED_BACK: Outcome.ROLLED_BACK,
     State.UNKNOWN: Outcome.UNKNOWN,
+    State.LOST: Outcome.LOST,
     State.PARTIAL: Outcome.PARTIAL,
     State.CLOSED: Outcome.CLOSED,
 }
+
+_STATES = {
+    Outcome.COMMITTED: State.COMMITTED,
+    Outcome.ROLLED_BACK: State.ROLLED_BACK,
+    Outcome.LOST: State.LOST,
+    Outcome.UNKNOWN: State.UNKNOWN,
+}
+"""The states in which a verdict leaves a unit."""
 
 
 class Scope:
     """A unit of work as the code that opened it sees it. Belongs to one thread or task; not thread-safe.
 
-    `root` is the unit that decides over its work: itself, or the unit that it joined or was released into. `holding`
-    is None as long as there is nothing to leave.
+    `root` is the unit that decides over its work: itself, or the unit that it joined or was released into; it does not
+    refer to itself, so that nothing of a unit waits for the garbage collector. `holding` is None as long as there is
+    nothing to leave.
     """
 
     __slots__ = (
@@ -52,28 +84,39 @@ class Scope:
         "doom",
         "doom_origin",
         "holding",
+        "home",
         "hooks",
+        "joined",
+        "left_behind",
         "name",
         "options",
         "origin",
         "outer",
         "owner",
+        "parts",
         "plain",
         "repeats",
         "role",
-        "root",
         "savepoint",
         "state",
+        "unit_id",
+        "verdict",
     )
 
-    def __init__(self, options: UnitOptions, name: str, origin: Origin, owner: object, outer: Scope | None) -> None:
+    def __init__(
+        self, options: UnitOptions, name: str, origin: Origin, owner: object, outer: tuple[Scope, ...] = ()
+    ) -> None:
         self.options = options
         self.name = name
         self.origin = origin
         self.owner = owner
         self.outer = outer
+        """The units in which it was made, the innermost first."""
+        self.home: Hashable = None
+        """The generator in whose body it is open; None if it is open wherever its owner runs."""
         self.role = Role.PRIMARY
-        self.root = self
+        self.joined: Scope | None = None
+        """The unit that it joined or was released into, and that decides over its work."""
         self.deadline_at: float | None = None
         """In seconds of `time.monotonic()`, set at the door."""
         self.around: Scope | None = None
@@ -81,6 +124,10 @@ class Scope:
         self.hooks: list[Hook] = []
         self.repeats: object | None = None
         """What repeats it: the same for all attempts. None for a unit that is not repeated."""
+        self.parts: list[Scope] = []
+        """The units that have joined it, or set a savepoint in it, and are still open."""
+        self.left_behind = False
+        """Its owner has ended without leaving it, and its door ends it."""
         self.plain = False
         """It has no transaction: each of its statements commits by itself."""
         self.holding: Holding | None = None
@@ -89,15 +136,24 @@ class Scope:
         self.closed = False
         """The session it opened was closed, or closing it was tried."""
         self.committed: list[str] = []
+        self.unit_id = ""
+        """By which one can ask for its outcome; empty as long as the answer to COMMIT was not lost."""
+        self.verdict: Verdict | None = None
+        """What the database said when the answer to COMMIT was lost."""
         self.doom: BaseException | None = None
         self.doom_origin: Origin | None = None
 
     @property
+    def root(self) -> Scope:
+        """The unit that decides over its work."""
+        return self if self.joined is None else self.joined
+
+    @property
     def outcome(self) -> Outcome | None:
         """How it ended; None while it is open. What joined a unit or was released into it shares its outcome."""
-        decides = self.root
-        while decides.root is not decides:  # a savepoint in a savepoint: each was released into the next
-            decides = decides.root
+        decides = self
+        while decides.joined is not None:  # a savepoint in a savepoint: each was released into the next
+            decides = decides.joined
         return _OUTCOMES.get(decides.state)
 
     @property
@@ -111,26 +167,40 @@ class Scope:
         return not CHANGES[self.state]
 
     @property
+    def is_open(self) -> bool:
+        """Other units can join it, or what it has joined."""
+        return self.state is State.OPEN and self.root.state is State.OPEN
+
+    @property
     def whole(self) -> bool:
         """It opened the session itself: it is a unit of its own, not a part of another one."""
-        return self.holding is not None and self.root is self and self.savepoint is None
+        return self.holding is not None and self.joined is None and self.savepoint is None
 
     @property
     def decides(self) -> bool:
         """Its own end decides over its work: it opened the session or set a savepoint that is not released yet."""
-        return self.root is self
+        return self.joined is None
 
 
-def find_open(innermost: Scope | None, names: tuple[str, ...], owner: object) -> Scope | None:
-    """The unit that is open here, for this owner, over one of these databases; None if there is none."""
-    scope = innermost
-    while scope is not None:
-        if scope.state is State.OPEN and scope.root.state is State.OPEN and scope.owner == owner:
+def find_open(units: Iterable[Scope], names: tuple[str, ...], owner: object) -> Scope | None:
+    """The first of `units` that is open for this owner over one of these databases; None if there is none."""
+    for scope in units:
+        if scope.is_open and scope.owner == owner:
             for name in names:
                 if name in scope.options.databases:
                     return scope.root
-        scope = scope.outer
     return None
+
+
+def open_inside(units: tuple[Scope, ...], running: Sequence[Hashable]) -> tuple[Scope, ...]:
+    """Those of `units` (the last opened first) that are open for code which runs inside of `running`, innermost first.
+
+    `running` are generators, the innermost first. What is open in one of them is nearer than what is open around it;
+    what is open in any other is not there, because that one is suspended.
+    """
+    depth = {home: number for number, home in enumerate(running)}
+    here = [unit for unit in units if unit.home is None or unit.home in depth]
+    return tuple(sorted(here, key=lambda unit: depth.get(unit.home, len(depth))))
 
 
 def enter_steps(scope: Scope, *, time_left: float | None = None) -> Steps[Holding]:
@@ -164,10 +234,15 @@ def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
         case propagation.OpenNew(transaction):
             scope.plain = not transaction
             scope.holding = yield Open(scope, transaction)
+            if transaction and scope.options.exact:
+                yield Ready(scope.options.databases)  # the unit has no connection yet; if it fails it may be repeated
+            if scope.options.key is not None:
+                yield TakeKey(scope.holding)
         case propagation.Join():
             assert around is not None
-            scope.root = around
+            scope.joined = around
             scope.holding = around.holding
+            around.parts.append(scope)
         case propagation.Nest():
             assert around is not None
             yield from _set_savepoint(scope, around)
@@ -186,6 +261,7 @@ def _set_savepoint(scope: Scope, around: Scope) -> Steps[None]:
     scope.around = around
     scope.savepoint = savepoint
     scope.holding = around.holding
+    around.parts.append(scope)
 
 
 def leave_steps(scope: Scope, error: BaseException | None) -> Steps[None]:
@@ -196,29 +272,47 @@ def leave_steps(scope: Scope, error: BaseException | None) -> Steps[None]:
     says so. Raises nothing for `error` itself: it is the caller's to let through.
     """
     if not scope.decides:
-        if error is not None:
-            _doom(scope.root, error, scope.origin)
-        scope.state = change(scope.state, State.HANDED_OVER)
+        _leave_joined(scope, error)
     elif scope.savepoint is not None:
         yield from _leave_savepoint(scope, error)
     else:
         yield from _leave_session(scope, error)
 
 
+def _leave_joined(scope: Scope, error: BaseException | None) -> None:
+    root = scope.root
+    _no_part(scope, root)
+    if error is not None and not (isinstance(error, GeneratorExit) and scope.options.access is Access.READ):
+        _doom(root, error, scope.origin)  # a reader that was not read to its end has left nothing half done
+    scope.state = change(scope.state, State.HANDED_OVER)
+    if error is None and root.ended and scope.outcome is Outcome.ROLLED_BACK:
+        raise _left_too_late(scope, root)
+
+
+def _no_part(scope: Scope, around: Scope) -> None:
+    if scope in around.parts:
+        around.parts.remove(scope)
+
+
 def _leave_session(scope: Scope, error: BaseException | None) -> Steps[None]:
     leaves = error
+    finished = False
     try:
         try:
-            if error is None and scope.doom is not None:
-                raise _rolled_back(scope) from scope.doom
             if error is None:
+                _refuse_unfit(scope)
                 yield from _commit(scope, scope.holding)
         except BaseException as raised:
             leaves = raised
         leaves = yield from _close(scope, scope.holding, leaves)
+        if scope.state is State.RESOLVING:  # its own connection is closed: no fence waits for it
+            leaves = yield from _find_out(scope, leaves)
+        finished = True
     finally:
         if not scope.closed:  # an interrupt came between two steps
             yield from _close(scope, scope.holding, leaves)
+        if not finished and scope.state is State.RESOLVING:
+            scope.state = change(scope.state, State.UNKNOWN)
     if leaves is not None and leaves is not error:
         raise leaves
 
@@ -226,9 +320,10 @@ def _leave_session(scope: Scope, error: BaseException | None) -> Steps[None]:
 def _close(scope: Scope, holding: Holding, leaves: BaseException | None) -> Steps[BaseException | None]:
     """Roll back what has not ended yet and close the session. Result: the error that leaves."""
     if scope.state is State.COMMITTING:
-        scope.state = change(scope.state, State.UNKNOWN)  # interrupted where nobody can say how far COMMIT has come
-    broken = scope.state is State.UNKNOWN
-    if scope.state not in _OUTCOMES:
+        # interrupted where nobody can say how far COMMIT has come
+        scope.state = change(scope.state, State.RESOLVING if scope.options.exact else State.UNKNOWN)
+    broken = scope.state in (State.UNKNOWN, State.RESOLVING)
+    if scope.state not in _OUTCOMES and scope.state is not State.RESOLVING:
         if scope.state is not State.ROLLING_BACK:
             scope.state = change(scope.state, State.ROLLING_BACK)
         try:
@@ -255,9 +350,14 @@ def _close(scope: Scope, holding: Holding, leaves: BaseException | None) -> Step
 
 def _graver(first: BaseException | None, later: BaseException) -> BaseException:
     """The error that leaves when two have come."""
-    if first is None or (isinstance(first, Exception) and not isinstance(later, Exception)):
+    if first is None or (_is_interrupt(later) and not _is_interrupt(first)):
         return later
     return first
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """It has to reach somebody; who closes a generator early hears nothing of the `GeneratorExit`."""
+    return not isinstance(error, (Exception, GeneratorExit))
 
 
 def _commit(scope: Scope, holding: Holding) -> Steps[None]:
@@ -283,6 +383,9 @@ def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None
         if isinstance(raised, Exception) and not isinstance(unclear, Exception):
             raise  # an interrupt goes first; the outcome is unknown then
         raised.add_note(f"polysession: the error could not be classified: {type(unclear).__name__}: {unclear}")
+    if not certain and scope.options.exact:
+        scope.state = change(scope.state, State.RESOLVING)
+        raise raised
     if not certain:
         scope.state = change(scope.state, State.UNKNOWN)
         if not isinstance(raised, Exception):
@@ -314,15 +417,84 @@ def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None
     raise raised
 
 
+def _find_out(scope: Scope, leaves: BaseException | None) -> Steps[BaseException | None]:
+    """Ask the database what came of the COMMIT whose answer was lost. Result: the error that leaves, None if it has
+    committed; an interrupt leaves in any case."""
+    (name,) = scope.options.databases
+    interrupted = not isinstance(leaves, Exception)
+    unit = ""
+    try:
+        marked = yield Recall(scope.holding, name, scope.deadline_at, interrupted)
+        if marked is None:
+            verdict = Verdict(Outcome.ROLLED_BACK, "COMMIT was not sent, or there was nothing to commit")
+        else:
+            unit = scope.unit_id = marked.unit
+            verdict = yield from resolve_steps(marked, name)
+    except BaseException as raised:
+        verdict = Verdict(Outcome.UNKNOWN, f"asking ended in {type(raised).__name__}")
+        if not isinstance(raised, Exception):
+            interrupted, leaves = True, _graver(leaves, raised)
+    scope.state = change(scope.state, _STATES[verdict.outcome])
+    scope.verdict = verdict
+    if verdict.outcome is Outcome.COMMITTED:
+        scope.committed.append(name)
+    if leaves is None or interrupted:
+        if leaves is not None:
+            of = f"{unit} " if unit and verdict.outcome is Outcome.UNKNOWN else ""
+            leaves.add_note(f"polysession: unit {scope.name!r} {of}on {name!r}: {verdict.outcome}; {verdict.reason}")
+        return leaves
+    match verdict.outcome:
+        case Outcome.COMMITTED:
+            return None
+        case Outcome.ROLLED_BACK:
+            leaves.add_note(f"polysession: unit {scope.name!r} has not committed: {verdict.reason}")
+            return leaves
+        case Outcome.LOST:
+            failed: CommitLost | CommitUnknown = CommitLost(
+                f"unit {scope.name!r}: {name!r} has failed over to a server that does not have it",
+                why=f"{verdict.reason}; the unit was opened at {scope.origin}",
+                do=(
+                    "find out who has read it or acted on it before it was lost, then repeat it",
+                    "let the primary wait for a standby (synchronous replication), so that no commit is lost",
+                ),
+                unit=scope.name,
+                database=name,
+                unit_id=unit,
+            )
+        case _:
+            failed = CommitUnknown(
+                f"unit {scope.name!r}: it is not known yet whether {name!r} committed",
+                why=(
+                    f"COMMIT was sent and its answer was lost; {verdict.reason}; "
+                    f"the unit's id is {unit or 'not known'}; it was opened at {scope.origin}"
+                ),
+                do=(
+                    f"ask again later: sessions.outcome({unit!r}), or: polysession outcome {unit}",
+                    "do not repeat it before that",
+                ),
+                unit=scope.name,
+                database=name,
+                committed=(),
+                unit_id=unit,
+            )
+    failed.__cause__ = leaves
+    return failed
+
+
 def _leave_savepoint(scope: Scope, error: BaseException | None) -> Steps[None]:
     around = scope.around
     assert around is not None
+    _no_part(scope, around)
+    if around.root.ended:  # and the savepoint with it
+        _undone(scope, around)
+        if error is None:
+            raise _left_too_late(scope, around.root)
+        return
     leaves = error
     try:
         try:
-            if error is None and scope.doom is not None:
-                raise _rolled_back(scope) from scope.doom
             if error is None:
+                _refuse_unfit(scope)
                 yield Release(scope.savepoint)
                 _release(scope, around)
                 return
@@ -353,7 +525,7 @@ def _undone(scope: Scope, around: Scope) -> None:
 def _release(scope: Scope, around: Scope) -> None:
     """From here on the work shares the fate of the unit around it."""
     _hand_over_hooks(scope, around)
-    scope.root = around
+    scope.joined = around
     scope.state = change(scope.state, State.HANDED_OVER)
 
 
@@ -367,6 +539,35 @@ def _doom(scope: Scope, error: BaseException, origin: Origin) -> None:
     if scope.doom is None:
         scope.doom_origin = origin
         scope.doom = error
+
+
+def _refuse_unfit(scope: Scope) -> None:
+    """Raise what keeps `scope` from committing: a failure inside of it, or a unit inside that has not ended."""
+    if scope.doom is not None:
+        raise _rolled_back(scope) from scope.doom
+    if scope.parts and scope.options.access is Access.WRITE:
+        part = scope.parts[-1]
+        raise SessionMisuse(
+            f"unit {scope.name!r} ends, and a unit inside of it is still open",
+            why=f"unit {part.name!r} was opened at {part.origin}, inside of the one opened at {scope.origin}",
+            do=(
+                "end the inner unit first: exhaust or close() the generator that opened it",
+                "open the inner one with propagation='requires_new' to make it independent",
+            ),
+            name=scope.name,
+        )
+
+
+def _left_too_late(scope: Scope, root: Scope) -> UnitRolledBack:
+    return UnitRolledBack(
+        f"the work of unit {scope.name!r} was rolled back with the unit that it had joined, which ended before it",
+        why=f"it was opened at {scope.origin}, inside of unit {root.name!r}, opened at {root.origin}",
+        do=(
+            "end units in the opposite order in which they were opened",
+            "open this one with propagation='requires_new' to make it independent",
+        ),
+        unit=scope.name,
+    )
 
 
 def _rolled_back(scope: Scope) -> UnitRolledBack:

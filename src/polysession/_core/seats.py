@@ -5,7 +5,12 @@ or wait. A returned connection goes straight to the first waiter (no barging: a 
 asks again queues behind those who waited).
 
 Connections come in *kinds* ("write", "read") that cannot serve each other; all kinds share `size` seats, and a kind
-may have a smaller limit of its own. When the first waiter needs another kind, a connection is closed to make room.
+may have a smaller limit of its own.
+
+A connection is opened as late as can be. While one of the kind is out it may come back any moment, sooner than another
+one is opened: so who asks waits, and one connection at a time is opened for all who wait (`help`); it goes to whoever
+is first when it is there. Who has waited for longer than it takes to open one is *impatient*. Only for such a one, or
+where nothing can come back, a connection of another kind is closed to make room.
 
 There is no counter that could go wrong: a seat is taken as long as its ticket is in `taken`, and a connection that
 nobody uses is in `idle`. An interrupt can end a method between any two instructions, so each change is ordered such
@@ -15,11 +20,12 @@ what was left half done.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
+
+from .queue import Queue
 
 __all__ = ["Grow", "Handed", "Keep", "Retire", "Seats", "Ticket", "Use", "Wait"]
 
@@ -29,10 +35,17 @@ R = TypeVar("R")
 class Ticket(Generic[R]):
     """One request for a connection, from asking to giving back. Made by the shell, which may add to it."""
 
-    __slots__ = ("connection", "kind", "victim")
+    __slots__ = ("asked_at", "connection", "impatient", "is_orphan", "is_slow", "kind", "victim")
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, asked_at: float = 0.0) -> None:
         self.kind = kind
+        self.asked_at = asked_at
+        self.impatient = False
+        """It has waited for longer than opening one takes."""
+        self.is_slow = False
+        """It opens a connection for so long that nobody counts on it."""
+        self.is_orphan = False
+        """And nobody waits for that one any more."""
         self.connection: R | None = None
         """Its connection; None while it waits, or while it opens one on the seat it was given."""
         self.victim: R | None = None
@@ -74,15 +87,17 @@ class Retire(msgspec.Struct, frozen=True):
 class Seats(Generic[R]):
     """The state of one endpoint's connections. Not thread-safe: the caller holds the lock."""
 
-    __slots__ = ("idle", "limits", "size", "taken", "waiters")
+    __slots__ = ("idle", "limits", "paused", "size", "taken", "waiters")
 
     def __init__(self, size: int, limits: Mapping[str, int] | None = None) -> None:
         self.size = size
         self.limits = dict(limits or {})
+        self.paused = False
+        """Nobody is served: who asks waits."""
         self.idle: dict[str, list[R]] = {}
         self.taken: dict[int, Ticket[R]] = {}
         """Who has a seat, by the identity of the connection, or of the ticket while it opens one."""
-        self.waiters: deque[Ticket[R]] = deque()
+        self.waiters: Queue[Ticket[R]] = Queue(is_bounded=False)
 
     @property
     def total(self) -> int:
@@ -93,6 +108,16 @@ class Seats(Generic[R]):
         """Connections that somebody uses or opens just now."""
         return len(self.taken) if kind is None else sum(ticket.kind == kind for ticket in self.taken.values())
 
+    def all_out(self, kind: str) -> bool:
+        """Every seat has a connection of this kind that is out: nothing can be opened, nothing be closed for it.
+
+        A hint, that those who wait ask for without the lock.
+        """
+        if len(self.taken) < self.size:
+            return False
+        tickets = list(self.taken.values())  # others change it meanwhile
+        return all(ticket.kind == kind and ticket.connection is not None for ticket in tickets)
+
     def seated(self, ticket: Ticket[R]) -> bool:
         """It has a connection, or a seat on which to open one."""
         taken = self.taken
@@ -100,6 +125,9 @@ class Seats(Generic[R]):
 
     def ask(self, ticket: Ticket[R]) -> Use[R] | Grow[R] | Wait[R]:
         """What a caller who wants a connection of the ticket's kind does."""
+        if self.paused:
+            self.waiters.join(ticket)
+            return Wait(ticket)
         # nobody who waits could use what is free now, or would have been served: taking it passes nobody by
         idle = self.idle.get(ticket.kind)
         if idle:
@@ -107,10 +135,42 @@ class Seats(Generic[R]):
             self.taken[id(connection)] = ticket
             idle.pop()
             return Use(connection)
-        if self._seat(ticket):
+        if self._must_open(ticket) and self._seat(ticket):
             return Grow(ticket.victim)
-        self.waiters.append(ticket)
+        self.waiters.join(ticket)
         return Wait(ticket)
+
+    def help(self, ticket: Ticket[R]) -> bool:
+        """Give `ticket` a seat on which to open a connection for those of its kind who wait; one at a time, and nothing
+        is closed for it. Its owner opens the connection and gives it back. False: nobody needs it, or there is no room.
+        """
+        kind = ticket.kind
+        if self.total >= self.size or not self._has_room(kind):
+            return False
+        if not any(waiter.kind == kind for waiter in self._waiting()):
+            return False
+        return not self._opening(kind) and self._seat(ticket)
+
+    def prepare(self, ticket: Ticket[R], floor: int) -> bool:
+        """Give `ticket` a seat on which to open a connection because there are less than `floor`; one at a time."""
+        if self.paused or self.total >= min(floor, self.size) or self._opening(ticket.kind):
+            return False
+        return self._seat(ticket)
+
+    def insist(self, ticket: Ticket[R], *, beside: int = 0) -> bool:
+        """A waiter becomes impatient; True: it is served now. It gets a seat to open one for itself if no more than
+        `beside` others of its kind are being opened."""
+        ticket.impatient = True
+        if self.seated(ticket):
+            return True
+        if self.paused or ticket not in self.waiters:
+            return False
+        if self._coming(ticket.kind) and self._opening(ticket.kind) > beside:
+            return False
+        if not self._seat(ticket):
+            return False
+        self.waiters.served(ticket)
+        return True
 
     def opened(self, ticket: Ticket[R]) -> None:
         """The owner of a seat has opened the connection that the ticket now has."""
@@ -118,27 +178,86 @@ class Seats(Generic[R]):
         self.taken.pop(id(ticket), None)
         ticket.victim = None
 
+    def replace(self, ticket: Ticket[R]) -> None:
+        """The owner of a connection closes it, and opens another one on its seat."""
+        ticket.victim = ticket.connection
+        self.taken[id(ticket)] = ticket
+        self.taken.pop(id(ticket.connection), None)
+        ticket.connection = None  # last: until then `repair` takes it back to what it was
+
+    def arrived(self, ticket: Ticket[R], connection: R) -> Ticket[R] | None:
+        """A connection was opened for `ticket`, perhaps not the only one, and perhaps when its seat was another's
+        already. Who has it now: `ticket`, or else another one of its kind who opens one and has closed what had its
+        seat; None: it is one too many."""
+        owner: Ticket[R] | None = ticket
+        if self.taken.get(id(ticket)) is not ticket or ticket.connection is not None:
+            owner = next(
+                (
+                    other
+                    for key, other in self.taken.items()
+                    if key == id(other) and other.kind == ticket.kind and other.connection is other.victim is None
+                ),
+                None,
+            )
+        if owner is not None:
+            owner.connection = connection
+            self.opened(owner)
+        return owner
+
+    def exchange(self, ticket: Ticket[R]) -> R | None:
+        """The owner of a connection has no use for it: it gets another idle one, and closes the one that is answered;
+        None: there is none, it closes its own and opens another one on its seat."""
+        idle = self.idle.get(ticket.kind)
+        if not idle:
+            self.replace(ticket)
+            return None
+        useless = ticket.victim = ticket.connection
+        self.taken[id(idle[-1])] = ticket
+        ticket.connection = idle[-1]
+        idle.pop()
+        self.taken.pop(id(useless), None)
+        ticket.victim = None
+        return useless
+
+    def sort_out(self, useless: Callable[[R], bool]) -> list[R]:
+        """Take out the idle connections that are `useless`, for closing."""
+        found: list[R] = []
+        for idle in self.idle.values():
+            for connection in idle.copy():
+                if useless(connection):
+                    found.append(connection)
+                    idle.remove(connection)
+        return found
+
     def back(self, connection: R) -> Keep | Handed[R] | Retire:
         """A connection comes back in good order."""
         ticket = self.taken.get(id(connection))
         if ticket is None:
             return Retire()
-        for waiter in self._waiting():
+        for waiter in self._waiting() if self.waiters else ():
             if waiter.kind == ticket.kind:
                 waiter.connection = connection
                 self.taken[id(connection)] = waiter
-                self.waiters.remove(waiter)
+                self.waiters.served(waiter)
                 return Handed(waiter)
-            if self._has_room(waiter.kind):
+            if self._takes_other(waiter):
                 waiter.connection = None
                 waiter.victim = connection
                 self.taken[id(waiter)] = waiter
                 del self.taken[id(connection)]
-                self.waiters.remove(waiter)
+                self.waiters.served(waiter)
                 return Handed(waiter)
         self.idle.setdefault(ticket.kind, []).append(connection)
         del self.taken[id(connection)]
         return Keep()
+
+    def wanted(self, kind: str) -> bool:
+        """Somebody waits who would be served if a connection of this kind came back."""
+        return any(waiter.kind == kind or self._takes_other(waiter) for waiter in self._waiting())
+
+    def could_serve(self, kind: str, waiting: str) -> bool:
+        """A connection of `kind` that comes back, or its seat, is of use to who waits for one of the kind `waiting`."""
+        return waiting == kind or self._has_room(waiting)
 
     def gone(self, ticket: Ticket[R]) -> list[Ticket[R]]:
         """The ticket's connection does not exist any more, or was never opened. Those who are served now: wake them."""
@@ -151,21 +270,28 @@ class Seats(Generic[R]):
         """A waiter gives up. False: it does not wait, or was served meanwhile and has something to give back."""
         if self.seated(ticket) or ticket not in self.waiters:
             return False
-        self.waiters.remove(ticket)
+        self.waiters.leave(ticket)
         return True
 
     def serve(self) -> list[Ticket[R]]:
         """Give what is free to those who wait, the first ones first. Those who were served: wake them."""
-        served = []
-        for waiter in self._waiting():
+        served: list[Ticket[R]] = []
+        if self.paused or not self.waiters or (self.total >= self.size and not any(self.idle.values())):
+            return served  # with many waiters, looking at each of them would take long
+        unserved: set[tuple[str, bool]] = set()
+        """What is not to be had for one of a kind, is not for the next one who is as patient."""
+        for waiter in list(self.waiters):
+            if (waiter.kind, waiter.impatient) in unserved or self.seated(waiter):
+                continue
             idle = self.idle.get(waiter.kind)
             if idle:
                 waiter.connection = idle[-1]
                 self.taken[id(waiter.connection)] = waiter
                 idle.pop()
-            elif not self._seat(waiter):
+            elif not self._must_open(waiter) or not self._seat(waiter):
+                unserved.add((waiter.kind, waiter.impatient))
                 continue
-            self.waiters.remove(waiter)
+            self.waiters.served(waiter)
             served.append(waiter)
         return served
 
@@ -175,20 +301,46 @@ class Seats(Generic[R]):
         return idle.pop() if idle else None
 
     def repair(self) -> None:
-        """Mend what an interrupt left half done: no seat counts twice, nobody waits for what he has."""
+        """Mend what an interrupt left half done: no seat counts twice, nobody waits for what he has. Takes the
+        same time however many wait."""
         idle = {id(connection) for connections in self.idle.values() for connection in connections}
         for key, ticket in list(self.taken.items()):
             if key in idle:
                 del self.taken[key]  # it was on its way into the idle ones, or was not taken out of them yet
+            elif key not in (id(ticket), id(ticket.connection)):
+                del self.taken[key]  # it was exchanged for another one
             elif key == id(ticket) and ticket.connection is not None:
                 self.taken[id(ticket.connection)] = ticket
                 del self.taken[key]
-        for waiter in list(self.waiters):
-            if self.seated(waiter):
-                self.waiters.remove(waiter)
+        for ticket in self.taken.values():
+            self.waiters.leave(ticket)
 
-    def _waiting(self) -> list[Ticket[R]]:
-        return [ticket for ticket in self.waiters if not self.seated(ticket)] if self.waiters else []
+    def _waiting(self) -> Iterator[Ticket[R]]:
+        """Those who are served next, the first ones first; looked at one by one, since there may be very many."""
+        if self.paused:
+            return iter(())
+        return (ticket for ticket in self.waiters if not self.seated(ticket))
+
+    def _must_open(self, ticket: Ticket[R]) -> bool:
+        """Nothing of its kind is out that could come back to it; or it has waited long enough for that, and none is
+        being opened."""
+        return not self._coming(ticket.kind) or (ticket.impatient and not self._opening(ticket.kind))
+
+    def _coming(self, kind: str) -> bool:
+        """One of this kind may come back, or be open soon."""
+        return any(
+            ticket.kind == kind and not (ticket.is_slow and key == id(ticket)) for key, ticket in self.taken.items()
+        )
+
+    def _opening(self, kind: str) -> int:
+        """So many connections of this kind are being opened just now, and should be open soon."""
+        return sum(
+            ticket.kind == kind and key == id(ticket) and not ticket.is_slow for key, ticket in self.taken.items()
+        )
+
+    def _takes_other(self, waiter: Ticket[R]) -> bool:
+        """It would have a connection of another kind closed for its seat."""
+        return self._must_open(waiter) and self._has_room(waiter.kind)
 
     def _seat(self, ticket: Ticket[R]) -> bool:
         """Give it a seat on which to open a connection, if there is one."""
@@ -204,6 +356,12 @@ class Seats(Generic[R]):
                 ticket.victim = idle[0]
                 self.taken[id(ticket)] = ticket
                 del idle[0]
+                return True
+        for key, other in self.taken.items():
+            if other.is_slow and other.is_orphan and key == id(other):  # if it is opened after all, see `arrived`
+                ticket.connection = ticket.victim = None
+                self.taken[id(ticket)] = ticket
+                del self.taken[key]
                 return True
         return False
 

@@ -14,10 +14,14 @@ class State(StrEnum):
     OPEN = "open"
     FLUSHING = "flushing"
     COMMITTING = "committing"
+    RESOLVING = "resolving"
+    """The answer to COMMIT was lost, and the database is asked what came of it."""
     ROLLING_BACK = "rolling back"
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
     UNKNOWN = "unknown"
+    LOST = "lost"
+    """It is not in the database, whose history is another one now: it may have been there before."""
     PARTIAL = "partial"
     CLOSED = "closed"
     """A unit without a transaction failed: what its statements did before stays done."""
@@ -35,11 +39,13 @@ CHANGES: dict[State, frozenset[State]] = {
     # an error while pending work is sent comes before COMMIT
     _S.FLUSHING: frozenset({_S.COMMITTING, _S.ROLLING_BACK}),
     # an error at COMMIT is a definite rollback only if the server said so over a live link
-    _S.COMMITTING: frozenset({_S.COMMITTED, _S.ROLLING_BACK, _S.UNKNOWN, _S.PARTIAL}),
+    _S.COMMITTING: frozenset({_S.COMMITTED, _S.ROLLING_BACK, _S.RESOLVING, _S.UNKNOWN, _S.PARTIAL}),
+    _S.RESOLVING: frozenset({_S.COMMITTED, _S.ROLLED_BACK, _S.LOST, _S.UNKNOWN}),
     _S.ROLLING_BACK: frozenset({_S.ROLLED_BACK, _S.CLOSED}),
     _S.COMMITTED: frozenset(),
     _S.ROLLED_BACK: frozenset(),
     _S.UNKNOWN: frozenset(),
+    _S.LOST: frozenset(),
     _S.PARTIAL: frozenset(),
     _S.CLOSED: frozenset(),
     _S.HANDED_OVER: frozenset(),

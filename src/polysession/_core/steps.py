@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from ..failures import Phase
+from .turns import Turn
 
 __all__ = [
     "Body",
@@ -22,15 +23,29 @@ __all__ = [
     "Classify",
     "Close",
     "Commit",
+    "Dial",
     "Draw",
+    "Evict",
+    "Fence",
     "Flush",
+    "HangUp",
     "Holding",
+    "Look",
     "Open",
     "Pause",
+    "ReadVerdict",
+    "Ready",
+    "Recall",
     "Release",
+    "Rest",
     "Restore",
+    "Rollback",
+    "Savepoint",
+    "Seal",
+    "Step",
+    "Steps",
+    "TakeKey",
 ]
-__all__ += ["Rollback", "Savepoint", "Step", "Steps"]
 
 T = TypeVar("T")
 Holding: TypeAlias = Any
@@ -113,9 +128,15 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Let time pass, in seconds. A cancellation ends it."""
+    """Let time pass, in seconds. A cancellation ends it.
+
+    With a `turn` that is not the first of its line: wait until it is; in vain for `seconds` in which the line stands
+    still, or until the deadline.
+    """
 
     seconds: float
+    turn: Turn | None = None
+    deadline_at: float | None = None
 
 
 class Draw(msgspec.Struct, frozen=True):
@@ -124,5 +145,117 @@ class Draw(msgspec.Struct, frozen=True):
     deadline_at: float | None
 
 
-Step = Open | Flush | Commit | Rollback | Close | Savepoint | Release | Restore | Body | Call | Classify | Pause | Draw
+# -- for units that know their outcome. From `Recall` on all are shielded: a cancelled task still hears what came of its
+# COMMIT.
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """See to it that the table of outcomes is there, on a connection of its own. Once for each process and engine."""
+
+    databases: tuple[str, ...]
+
+
+class TakeKey(msgspec.Struct, frozen=True):
+    """Take the connection and write the row of the unit's key. Waits for a unit that has it; `AlreadyCommitted`."""
+
+    holding: Holding
+
+
+class Recall(msgspec.Struct, frozen=True):
+    """What is known of a COMMIT whose answer was lost. Answer: a `Marked`; None: it has never left. Reads memory."""
+
+    holding: Holding
+    database: str
+    deadline_at: float | None
+    interrupted: bool
+    """The caller is in a hurry: an interrupt or a cancellation is on its way."""
+
+
+class Dial(msgspec.Struct, frozen=True):
+    """Make a new connection to the primary, for asking. Answer: the link; it knows the server that it leads to.
+
+    A question on it that waits for no lock is answered within `seconds`, or the link is shut.
+    """
+
+    database: str
+    seconds: float
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """Write the unit's id on the link, with the verdict "aborted". Waits for a lock at most so long.
+
+    Where the driver can send both in one message it is committed, too: then no fence is left half done on a server that
+    has not heard that its client is gone. A caller's key is never committed.
+    """
+
+    link: Any
+    unit: str
+    seconds: float
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """Commit the fence, if it is not yet: from here on the unit can never commit."""
+
+    link: Any
+
+
+class ReadVerdict(msgspec.Struct, frozen=True):
+    """Read the unit's row. Answer: verdict and attempt, each a text; None if there is no row."""
+
+    link: Any
+    unit: str
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What the unit's own connection does on the server. Answer: a `Doing`."""
+
+    link: Any
+    backend: int
+
+
+class Evict(msgspec.Struct, frozen=True):
+    """Let the server end the unit's own connection."""
+
+    link: Any
+    backend: int
+
+
+class HangUp(msgspec.Struct, frozen=True):
+    """Close the link, and with it what was not committed on it."""
+
+    link: Any
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """As `Pause`, but not ended by a cancellation. Answer: whether one waits for the end of all this."""
+
+    seconds: float
+
+
+Step = (
+    Open
+    | Flush
+    | Commit
+    | Rollback
+    | Close
+    | Savepoint
+    | Release
+    | Restore
+    | Body
+    | Call
+    | Classify
+    | Pause
+    | Draw
+    | Ready
+    | TakeKey
+    | Recall
+    | Dial
+    | Fence
+    | Seal
+    | ReadVerdict
+    | Look
+    | Evict
+    | HangUp
+    | Rest
+)
 Steps = Generator[Step, Any, T]

@@ -9,10 +9,24 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, ParamSpec, TypeVar
 
+import msgspec
+
 from ..errors import ConfigError, MissingExtra, RequestRefused
 from ..options import Isolation, Propagation
+from ..policy import unit_ids
+from ..topology import Certainty
 
-__all__ = ["called", "collect", "extra_options", "without_frames"]
+__all__ = [
+    "as_result",
+    "called",
+    "check_record",
+    "collect",
+    "extra_options",
+    "flag",
+    "seconds_of",
+    "without_frames",
+    "word",
+]
 
 E = TypeVar("E", bound=StrEnum)
 P = ParamSpec("P")
@@ -35,31 +49,107 @@ def without_frames(call: Callable[P, T]) -> Callable[P, T]:
 
 
 def extra_options(
-    propagation: Propagation | str, isolation: Isolation | str | None, deadline: float | timedelta | None = None
+    propagation: Propagation | str,
+    isolation: Isolation | str | None,
+    deadline: float | timedelta | None = None,
+    outcome: Certainty | str | None = None,
+    key: str | None = None,
+    *,
+    name: str | None = None,
 ) -> dict[str, Any]:
-    """The keywords of `UnitOptions` that differ from its defaults. Raises `RequestRefused` for an unknown word."""
+    """The keywords of `UnitOptions` that differ from its defaults; `name` is none of them, and only looked at.
+
+    Raises `RequestRefused` for an unknown word, and for a name that is no text.
+    """
     extra: dict[str, Any] = {}
+    if name is not None and not isinstance(name, str):
+        raise RequestRefused(
+            f"name={name!r} is no text",
+            why="it is how the unit is called in reports, in held() and in errors",
+            do=("give a text", "leave it out: the unit is then called like the function that opens it"),
+            attribute="name",
+        )
     if propagation is not Propagation.REQUIRED:
-        extra["propagation"] = _word(Propagation, propagation, "propagation")
+        extra["propagation"] = word(Propagation, propagation, "propagation")
     if isolation is not None:
-        extra["isolation"] = _word(Isolation, str(isolation).upper().replace("_", " "), "isolation")
+        extra["isolation"] = word(Isolation, str(isolation).upper().replace("_", " "), "isolation")
     if deadline is not None:
-        extra["deadline"] = _seconds(deadline)
+        extra["deadline"] = seconds_of(deadline, "deadline")
+    if outcome is not None:
+        extra["exact"] = extra["exact_asked"] = word(Certainty, outcome, "outcome") is Certainty.EXACT
+    if key is not None:
+        unit_ids.key_id(key)
+        if extra.get("exact") is False:
+            raise RequestRefused(
+                "outcome='plain' was asked for together with a key",
+                why="of all units with the same key one commits: that needs to know which one has",
+                do=("leave out outcome", "leave out the key"),
+                attribute="outcome",
+            )
+        extra |= {"key": key, "exact": True, "exact_asked": True}
     return extra
 
 
-def _seconds(given: float | timedelta) -> float:
-    seconds = given.total_seconds() if isinstance(given, timedelta) else given
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+def flag(given: bool, attribute: str) -> bool:
+    """`given`. Raises `RequestRefused` for what is neither True nor False: a word such as "no" would count as yes."""
+    if not isinstance(given, bool):
         raise RequestRefused(
-            f"deadline={given!r} is not a positive number of seconds",
-            do=("give seconds as a number, or a timedelta", "leave it out for no deadline"),
-            attribute="deadline",
+            f"{attribute}={given!r} is neither True nor False", do=("give one of the two",), attribute=attribute
+        )
+    return given
+
+
+MOST_RESULT = 8192
+"""Bytes of JSON that are kept with a key at most: a receipt, not a document."""
+
+
+def check_record(record: bool, key: str | None) -> None:
+    """Raise `RequestRefused` for a result that has nothing with which it could be kept."""
+    if flag(record, "record") and key is None:
+        raise RequestRefused(
+            "record=True was asked for without a key",
+            why="the result is kept with the key, for the next one who comes with it",
+            do=("give the unit a key", "leave out record"),
+            attribute="record",
+        )
+
+
+def as_result(value: Any) -> str:
+    """What is kept of a function's result. Raises `RequestRefused` if it cannot be."""
+    try:
+        text = msgspec.json.encode(value).decode()
+        why = f"it takes {len(text.encode())} bytes of JSON, more than {MOST_RESULT}"
+    except (TypeError, ValueError, NotImplementedError) as error:
+        text, why = "", f"it cannot be written as JSON: {error}"
+    if not text or len(text.encode()) > MOST_RESULT:
+        raise RequestRefused(
+            f"the result of the unit, {type(value).__name__}, cannot be kept with its key",
+            why=why,
+            do=("return what identifies the result: a number, a text, a small dict", "leave out record"),
+            attribute="record",
+        )
+    return text
+
+
+def seconds_of(given: float | timedelta, attribute: str, *, none_at_all: bool = False) -> float:
+    """The seconds that were given. Raises `RequestRefused` unless they are above 0; 0 will do with `none_at_all`."""
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds < math.inf or (seconds == 0 and not none_at_all):
+        kind = "a number of seconds from 0" if none_at_all else "a positive number of seconds"
+        raise RequestRefused(
+            f"{attribute}={given!r} is not {kind}",
+            do=("give seconds as a number, or a timedelta", f"leave it out for {_LEFT_OUT[attribute]}"),
+            attribute=attribute,
         )
     return float(seconds)
 
 
-def _word(words: type[E], given: str, attribute: str) -> E:
+_LEFT_OUT = {"deadline": "no deadline", "within": "the usual time"}
+
+
+def word(words: type[E], given: str, attribute: str) -> E:
+    """The one of `words` that was given. Raises `RequestRefused` with all of them for another."""
     try:
         return words(given)
     except ValueError:

@@ -39,7 +39,10 @@ def _advance(steps: Steps[T], perform: Callable[[Any], Any], error: BaseExceptio
     while True:
         try:
             if error is None:
-                step = steps.send(value)
+                try:
+                    step = steps.send(value)
+                except StopIteration as end:  # nothing else makes a generator raise one
+                    return end.value  # type: ignore[no-any-return]  # it is the generator's result
             else:
                 thrown, error = error, None
                 step = steps.throw(Closing() if isinstance(thrown, GeneratorExit) else thrown)

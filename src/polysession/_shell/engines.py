@@ -13,11 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sqlite3
 import tempfile
 import threading
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -25,49 +24,40 @@ from typing import Any, TypeAlias, cast
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from .. import dialects
 from ..config import Parts, resolve_driver, split
 from ..errors import ConfigError
 from ..options import Access
-from ..topology import Endpoint, Pooler, Topology
-from . import pooled, sqlite
+from ..topology import Endpoint, Overload, Pooler, Topology
+from . import pooled
+from .arguments import path_of_url, unreadable_query
+from .connecting import connecting, secrets_of, without_secrets
+from .cursors import answer_whole, make_cursors
+from .ends import note_ends
+from .grace import uninterrupted
+from .hygiene import keep_clean
+from .lease import lend
+from .parting import parting
 from .places import PROCESS, Process
-from .pool import FairAsyncPool, FairPool, Room
-from .raw import ReadConnection, connector
-from .readonly import Verdicts, guard_reads
-from .signs import CONNECTING
-from .watch import watch_statements
+from .pool import FairPool
+from .pool_async import FairAsyncPool
+from .readonly import guard_reads
+from .room import Room
+from .sending import committing, controlling, watch_statements
+from .unlogged import hide_rows
+from .uses import ASKING, FREE, REPEAT
+from .verdicts import Verdicts
 
-__all__ = ["FREE", "REPEAT", "AnyEngine", "EngineRoom", "Secret", "begin_sqlite"]
+__all__ = ["AnyEngine", "EngineRoom"]
 
 AnyEngine: TypeAlias = Engine | AsyncEngine
 _Key: TypeAlias = tuple[str, str]
 
-FREE = "free"
-"""The kind of use of a session that its owner ends: nothing is known of what it will do."""
-
-REPEAT = "repeat"
-"""The kind of use of a repeatable unit: on MariaDB its connections are told to refuse lost updates."""
-
 _MYSQL = ("mysql", "mariadb")
-
-BUSY_TIMEOUT = 5.0
-"""Seconds that an SQLite connection waits for a lock that another process holds."""
-
-
-class Secret(str):
-    """A password as the driver needs it, that a repr, a log or a traceback with locals shows as `***`."""
-
-    __slots__ = ()
-
-    def reveal(self) -> str:
-        """The password itself."""
-        return str.__str__(self)
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 class _Set:
@@ -109,6 +99,9 @@ class EngineRoom:
         self._sets: list[_Set] = []
         self._lock = threading.Lock()
         self._folder: str | None = None
+        self._paused: set[str] = set()
+        self._sizes: dict[str, int] = {}
+        """By endpoint, what was said of its pool since the door was made."""
 
     def engine(self, endpoint: Endpoint, kind: str) -> AnyEngine:
         """The engine of `endpoint` for this kind of use, in this process and event loop. Makes it; connects nothing.
@@ -122,6 +115,10 @@ class EngineRoom:
             return found
         with self._lock:
             return engines.engines.get(key) or engines.engines.setdefault(key, self._make(engines, endpoint, kind))
+
+    def known(self, key: _Key) -> AnyEngine | None:
+        """As `engine`, by the endpoint's name and the kind; None if it has to be made."""
+        return self._here().engines.get(key)
 
     def check(self, endpoint: Endpoint) -> None:
         """Raise what `engine` would raise for this endpoint; makes nothing."""
@@ -151,8 +148,25 @@ class EngineRoom:
         return None
 
     def rooms(self) -> list[Room]:
-        """The rooms of this process and event loop."""
-        return list(self._here().rooms.values())
+        """The rooms of this process and event loop; where no loop runs, those of all loops. Makes none."""
+        process = PROCESS.process
+        loop = asyncio._get_running_loop() if self.asynchronous else None
+        return [
+            room
+            for engines in self._sets
+            if engines.process is process
+            and _is_alive(engines)
+            and (loop is None or (engines.loop is not None and engines.loop() is loop))
+            for room in list(engines.rooms.values())
+        ]
+
+    def note(self, endpoints: Iterable[Endpoint], *, paused: bool | None, size: int | None) -> None:
+        """Remember this for the pools that are made later; None: as before."""
+        for endpoint in endpoints:
+            if paused is not None:
+                (self._paused.add if paused else self._paused.discard)(endpoint.name)
+            if size is not None:
+                self._sizes[endpoint.name] = size
 
     def dispose(self) -> None:
         """Close what is idle in this process. Connections that are out are closed when they come back.
@@ -217,48 +231,115 @@ class EngineRoom:
         elif kind == Access.READ:
             arguments["isolation_level"] = "AUTOCOMMIT"
             arguments["skip_autocommit_rollback"] = True
-        made: AnyEngine
-        if self.asynchronous:
-            made = create_async_engine(_without_password(url), **arguments)
-        else:
-            made = create_engine(_without_password(url), **arguments)
-        sync = made.sync_engine if isinstance(made, AsyncEngine) else made
+        made, sync = self._create(url, endpoint, kind, arguments)
         room = engines.rooms.get(endpoint.name)
         if room is None:
             # SQLite has one writer at a time: a queue of our own is fair, its busy handler is not
             limits = {Access.WRITE.value: 1} if is_sqlite else None
-            room = engines.rooms[endpoint.name] = Room(endpoint.name, pool.size, pool.checkout_timeout, limits)
+            size = self._sizes.get(endpoint.name, pool.size)
+            room = engines.rooms[endpoint.name] = Room(endpoint.name, size, pool.checkout_timeout, limits)
+            room.seats.paused = endpoint.name in self._paused
+            room.seats.waiters.is_bounded = pool.overload is Overload.SHED
+            room.ping_after, room.floor = pool.ping_after, pool.floor
         cast("FairPool", sync.pool).join(room, str(kind))
-        _connect_by_ourselves(sync, Secret(url.password) if url.password else None, endpoint, kind)
+        _end_well(sync)
         if is_sqlite:
             _prepare_sqlite(sync, kind)
         if kind == REPEAT:
             _refuse_lost_updates(sync)
         if is_pooled:
             pooled.prepare(sync, kind)
-        _note_commit(sync)
-        # read engines judge every text by themselves
-        watch_statements(sync, None if kind == Access.READ else Verdicts(dialects.of(backend).reads.control))
-        if kind == Access.READ:
-            guard_reads(sync)
+        noting = keep_clean(sync, endpoint)
+        note_ends(sync)
+        first = guard_reads(sync) if kind == Access.READ else controlling(dialects.of(backend).reads.control)
+        judges = [first] if noting is None else [first, noting]
+        if backend in _MYSQL and kind != Access.READ:
+            judges.append(committing(dialects.of(backend).commits_before))
+        cursors = make_cursors(sync)
+        watch_statements(sync, judges)
+        if kind == Access.READ and not is_pooled:
+            lend(sync)
+            answer_whole(sync, cursors, Verdicts(dialects.of(backend).traces.left_by))
         sync.update_execution_options(polysession=True)
         return made
+
+    def asking(self, endpoint: Endpoint) -> Engine:
+        """The engine by which `endpoint` is asked what came of a COMMIT: a new connection each time, from no pool.
+
+        An engine that was given is used as it is. Makes it; connects nothing.
+        """
+        if endpoint.address is None:
+            return _sync(self._given(endpoint))
+        engines = self._here()
+        key = (endpoint.name, ASKING)
+        found = engines.engines.get(key)
+        if found is None:
+            with self._lock:
+                found = engines.engines.get(key) or engines.engines.setdefault(key, self._make_asking(endpoint))
+        return _sync(found)
+
+    def _make_asking(self, endpoint: Endpoint) -> AnyEngine:
+        url = self._url(endpoint)
+        made, sync = self._create(url, endpoint, ASKING, {"poolclass": NullPool, "hide_parameters": True})
+        if url.get_backend_name() == "sqlite":
+            _prepare_sqlite(sync, ASKING)
+        sync.update_execution_options(polysession=True)
+        return made
+
+    def _create(self, url: URL, endpoint: Endpoint, kind: str, arguments: dict[str, Any]) -> tuple[AnyEngine, Engine]:
+        """An engine that connects by ourselves, and its synchronous part.
+
+        Not by a listener of `do_connect`: with any listener of a dialect's events SQLAlchemy asks for those of each
+        statement, too.
+        """
+
+        def creator(record: ConnectionPoolEntry) -> Any:
+            return connect(record)
+
+        shown = without_secrets(url)
+        made: AnyEngine
+        try:
+            if self.asynchronous:
+                made = create_async_engine(shown, creator=creator, logging_name=endpoint.name, **arguments)
+            else:
+                made = create_engine(shown, creator=creator, logging_name=endpoint.name, **arguments)
+        except (TypeError, ValueError) as error:
+            wrong = unreadable_query(error, endpoint, shown)
+            if wrong is None:
+                raise
+            raise wrong from error
+        sync = _sync(made)
+        hide_rows(sync)
+        connect = connecting(sync, secrets_of(url), endpoint, kind)
+        return made, sync
 
     def _given(self, endpoint: Endpoint) -> AnyEngine:
         engine = endpoint.engine
         wanted = AsyncEngine if self.asynchronous else Engine
         if not isinstance(engine, wanted):
-            other = "Sessions" if self.asynchronous else "AsyncSessions"
             raise ConfigError(
                 f"{endpoint.name}: expected a URL or {wanted.__name__}, found {type(engine).__name__}",
-                do=(f"use {other} for this engine", f"make it with {_MAKERS[self.asynchronous]}"),
+                do=self._instead_of(engine),
                 path=f"databases.{endpoint.database}",
             )
         return engine
 
+    def _instead_of(self, given: Any) -> tuple[str, ...]:
+        make = _MAKERS[self.asynchronous]
+        match given:
+            case Engine() | AsyncEngine():
+                other = "Sessions" if self.asynchronous else "AsyncSessions"
+                return (f"use {other} for this engine", f"make it with {make}")
+            case Connection() | AsyncConnection():
+                return ("give its engine: connection.engine", "give a URL")
+            case sessionmaker() | async_sessionmaker():
+                return ("give the engine that it was made with", "give a URL")
+            case _:
+                return ("give a URL", f"give an engine made with {make}")
+
     def _url(self, endpoint: Endpoint) -> URL:
         assert endpoint.address is not None
-        path = f"databases.{endpoint.database}.url"
+        path = path_of_url(endpoint)
         try:
             url = make_url(endpoint.address.reveal())
         except ArgumentError:
@@ -289,6 +370,10 @@ class EngineRoom:
             self._folder = None
 
 
+def _sync(engine: AnyEngine) -> Engine:
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+
 _MAKERS = {True: "create_async_engine", False: "create_engine"}
 
 
@@ -304,127 +389,17 @@ def _is_alive(engines: _Set) -> bool:
     return loop is not None and not loop.is_closed()
 
 
-def _connect_by_ourselves(engine: Engine, password: Secret | None, endpoint: Endpoint, kind: str) -> None:
-    """Give the driver its password ourselves, so that neither SQLAlchemy's frames nor an error's traceback hold it."""
-    backend = engine.dialect.name
-    driver = engine.dialect.driver
-    reads = kind == Access.READ
-    asks_read_only = reads and endpoint.pooler is Pooler.NONE
-    connect_driver = connector(engine.dialect) if reads else engine.dialect.connect
-    extra = _read_only_arguments(backend, driver) if asks_read_only else {}
-    behind_pooler = pooled.arguments(endpoint, driver)
+def _end_well(engine: Engine) -> None:
+    """Wait for the server when a connection is closed; let no cancellation interrupt that, or a rollback.
 
-    def connect(dialect: Any, record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
-        # `arguments` is emptied before an error leaves: this frame stays in the traceback
-        arguments = {**behind_pooler, **cparams, **endpoint.connect}
-        if password is not None:
-            # asyncpg takes a plain str only, but also what gives one (asyncpg documentation, connect)
-            arguments["password"] = password.reveal if driver == "asyncpg" else password
-        for name, value in extra.items():
-            arguments[name] = _merged(arguments.get(name), value)
-        made: list[sqlite.Connection] = []
-        if backend == "sqlite":
-            arguments["factory"] = sqlite.connection_factory(made, ReadConnection if reads else sqlite.Connection)
-            arguments["check_same_thread"] = False
-            arguments.setdefault("timeout", BUSY_TIMEOUT)
-        try:
-            connection = connect_driver(*cargs, **arguments)
-        except BaseException as error:
-            arguments.clear()
-            error.__dict__[CONNECTING] = True
-            _forget_frames(error)
-            refused = pooled.refused_at_connect(error, endpoint, asked_read_only=asks_read_only)
-            if refused is not None:
-                raise refused from None
-            raise
-        if made:
-            record.info[_SQLITE] = made[0]
-        return connection
-
-    event.listen(engine, "do_connect", connect)
-
-
-_SQLITE = "polysession_sqlite"
-HOLDING = "polysession_holding"
-"""Where a connection keeps what holds it just now."""
-
-
-def _without_password(url: URL) -> URL:
-    """`url` without its password; `URL.set` takes None for "leave it as it is"."""
-    return URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Take the driver's frames, whose locals hold the password, out of an error and of what it came from."""
-    seen: BaseException | None = error
-    while seen is not None:
-        seen.__traceback__ = None
-        if "_pgconn" in seen.__dict__:
-            # psycopg keeps the parameters of a connection that failed (psycopg documentation, Error.pgconn)
-            seen.__dict__["_pgconn"] = None
-        seen = seen.__cause__ or seen.__context__
-
-
-def _read_only_arguments(backend: str, driver: str) -> dict[str, Any]:
-    """What tells the server at connect, without a round trip, to refuse writes on this connection.
-
-    PostgreSQL documentation, "Client Connection Defaults", default_transaction_read_only. Others are told later.
-    """
-    match backend, driver:
-        case "postgresql", "asyncpg":
-            return {"server_settings": {"default_transaction_read_only": "on"}}
-        case "postgresql", _:
-            return {"options": "-c default_transaction_read_only=on"}
-        case _:
-            return {}
-
-
-def _merged(given: Any, ours: Any) -> Any:
-    if given is None:
-        return ours
-    if isinstance(given, dict):
-        return {**given, **ours}
-    return f"{given} {ours}"
-
-
-def _info(connection: Any) -> dict[str, Any]:
-    """What is noted on a connection; nothing on the bare one with which SQLAlchemy gets to know a server."""
-    try:
-        return cast("dict[str, Any]", connection.info)
-    except NotImplementedError:
-        return {}
-
-
-def _note_commit(engine: Engine) -> None:
-    """Let the holding know that COMMIT or ROLLBACK goes out: an error before it is known to be before it, and a unit
-    whose end it is not refuses the one and goes no further after the other.
-
-    `Dialect.do_commit` and `do_rollback` are the documented methods that send them (SQLAlchemy documentation, "Core
-    Internals").
+    These are documented methods of `Dialect` (SQLAlchemy documentation, "Core Internals").
     """
     dialect: Any = engine.dialect
-    do_commit, do_rollback = dialect.do_commit, dialect.do_rollback
-
-    def commit(connection: Any) -> None:
-        raw: sqlite.Connection | None = _info(connection).get(_SQLITE)
-        if raw is not None and not raw.is_open:
-            # SQLAlchemy's adapter of aiosqlite takes a COMMIT on a closed connection for done; by these words of
-            # Python's driver its dialects know that the connection is lost
-            raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
-        holding = _info(connection).get(HOLDING)
-        if holding is not None:
-            holding.refuse_early_commit()
-            holding.commit_sent = True
-        do_commit(connection)
-
-    def rollback(connection: Any) -> None:
-        holding = _info(connection).get(HOLDING)
-        if holding is not None:
-            holding.note_early_rollback()
-        do_rollback(connection)
-
-    dialect.do_commit = commit
-    dialect.do_rollback = rollback
+    if not dialect.is_async:
+        dialect.do_close = parting(dialect.do_close)
+        return
+    for name in ("do_rollback", "do_close", *(("do_terminate",) if dialect.has_terminate else ())):
+        setattr(dialect, name, uninterrupted(getattr(dialect, name), closes=name != "do_rollback"))
 
 
 def _refuse_lost_updates(engine: Engine) -> None:
@@ -465,10 +440,3 @@ def _prepare_sqlite(engine: Engine, kind: str) -> None:
             cursor.close()
 
     event.listen(engine, "connect", settings)
-
-
-def begin_sqlite(connection: Connection, begin: sqlite.Begin) -> None:
-    """Say how the transaction of this connection begins; nothing for an engine that is not of our making."""
-    raw: sqlite.Connection | None = connection.info.get(_SQLITE)
-    if raw is not None:
-        raw.begin = begin

@@ -29,7 +29,9 @@ class Finish:
         """Nothing of the session needs the server: no connection is out."""
         session = cast("Session", holding.sync_session)
         transaction = session.get_transaction()
-        return not holding.connections and (transaction is None or not transaction.connections)
+        if transaction is None or not transaction.connections:
+            return not holding.connections
+        return holding.has_let_go
 
     @staticmethod
     def flush(holding: Holding) -> None:

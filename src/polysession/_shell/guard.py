@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from greenlet import getcurrent
 from sqlalchemy import event
@@ -25,12 +26,18 @@ from ..errors import ReadOnlyUnit, SessionMisuse
 from ..facts import HoldKind, Outcome
 from ..options import Access
 from . import places
+from .autocommit import refuse_autocommit
+from .grace import hear
+from .hygiene import notice_handing
 from .lazy import Ended, lazy_load_while_async, mark_objects
-from .pool import asking
+from .lease import lease_of
+from .places import PROCESS
 from .readonly import judge_given
 from .twice import refuse_twice
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import CoreExecuteOptionsParameter
+
     from .holding import Holding
 
 __all__ = ["Guarded", "guarded", "holding_of", "refuse_open_savepoint"]
@@ -38,6 +45,8 @@ __all__ = ["Guarded", "guarded", "holding_of", "refuse_open_savepoint"]
 S = TypeVar("S", bound=Session)
 
 _NAME = "_polysession_holding"
+_READ: Final = Access.READ
+"""Of an enumeration, whose members Python looks for at each use."""
 _OPENED = "_polysession_opened"
 """Where a savepoint keeps the place of its begin_nested()."""
 
@@ -54,23 +63,26 @@ class Guarded(Session):
         holding = self._polysession_holding
         if holding is None:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
-        holding.check()
-        if holding.access is Access.READ and isinstance(clause, UpdateBase):
+        if holding.user != get_ident() or holding.process is not PROCESS.process:
+            holding.check()
+        if holding.access is _READ and isinstance(clause, UpdateBase):
             raise _read_only(holding, type(clause).__name__.upper())
         if holding.awaits and not getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False):
             misplaced = lazy_load_while_async(sys._getframe(1), str(holding.kind), holding.name, holding.origin)
             if misplaced is not None:
                 raise misplaced
-        asking.asker = holding
+        if not holding.is_connected:
+            holding.ask(self)
+        only = holding.only
+        if only is not None and bind is None and mapper is None and not holding.models.names_tables:
+            return only  # the common case of `bind_for`
         return holding.bind_for(self, mapper, clause, bind, kw)
 
     def flush(self, objects: Sequence[Any] | None = None) -> None:
         """Send pending work; refused in a read unit if there is any."""
         holding = self._polysession_holding
-        if holding is not None:
+        if holding is not None and (holding.user != get_ident() or holding.process is not PROCESS.process):
             holding.check()
-            if holding.access is Access.READ and (self.new or self.dirty or self.deleted):
-                raise _read_only(holding, _pending(self))
         super().flush(objects)
 
     # -- what changes the session before a bind is asked for
@@ -111,6 +123,18 @@ class Guarded(Session):
         self._check()
         return super().get(entity, ident, **kw)
 
+    def connection(
+        self, bind_arguments: Any = None, execution_options: CoreExecuteOptionsParameter | None = None
+    ) -> Connection:
+        """As `Session.connection`; who takes the connection out keeps it until the unit ends."""
+        connection = super().connection(bind_arguments, execution_options)
+        holding = self._polysession_holding
+        if holding is not None and holding.leases is not None and (lease := lease_of(connection)) is not None:
+            lease.keep()
+        if holding is not None:
+            notice_handing(connection)
+        return connection
+
     def begin(self, nested: bool = False) -> SessionTransaction:
         """As `Session.begin`; refused inside a unit unless nested, since the unit has begun already."""
         holding = self._polysession_holding
@@ -129,11 +153,13 @@ class Guarded(Session):
         """As `Session.commit`; refused inside a unit."""
         self._refuse_in_unit("commit")
         super().commit()
+        hear()
 
     def rollback(self) -> None:
         """As `Session.rollback`; refused inside a unit."""
         self._refuse_in_unit("rollback")
         super().rollback()
+        hear()
 
     def prepare(self) -> None:
         """As `Session.prepare`; refused inside a unit."""
@@ -144,6 +170,7 @@ class Guarded(Session):
         """As `Session.reset`; refused inside a unit."""
         self._refuse_in_unit("reset")
         super().reset()
+        hear()
 
     def close(self) -> None:
         """End the session for good. A second call does nothing. Refused inside a unit. Any thread or task may call."""
@@ -157,16 +184,18 @@ class Guarded(Session):
 
     def _end(self, *, invalidate: bool) -> None:
         holding = self._polysession_holding
-        if holding is not None and holding.ended is None:
-            mark_objects(self, Ended(str(holding.kind), holding.name, holding.origin))
         try:
+            if holding is not None and holding.ended is None:
+                mark_objects(self, Ended(str(holding.kind), holding.name, holding.origin))
             if invalidate:
                 super().invalidate()
             else:
                 super().close()
         finally:
             if holding is not None and holding.kind is HoldKind.SESSION:
+                holding.give_up()  # of the connection if an interrupt came before SQLAlchemy had given it back
                 holding.end(Outcome.CLOSED)
+        hear()
 
     def _check(self) -> None:
         holding = self._polysession_holding
@@ -239,9 +268,20 @@ def holding_of(session: Session) -> Holding | None:
 def _begun(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     holding = holding_of(session)
     if holding is not None:
+        if holding.kind is HoldKind.UNIT and (holding.seen.in_transaction or holding.access is _READ):
+            refuse_autocommit(connection, holding)
         holding.begun(connection)
-        if holding.access is Access.READ:
+        if len(session.dispatch.after_begin) > 1:
+            notice_handing(connection)  # somebody else is given it too
+        if holding.access is _READ:
             judge_given(connection, holding)
+
+
+def _flushing(session: Session, context: Any, instances: Any) -> None:
+    """Something is pending; nothing of it is sent yet."""
+    holding = holding_of(session)
+    if holding is not None and holding.access is _READ:
+        raise _read_only(holding, _pending(session))
 
 
 def _committing(session: Session) -> None:
@@ -281,4 +321,5 @@ def _explain_stranger(session: Session, instance: object, error: InvalidRequestE
 
 
 event.listen(Guarded, "after_begin", _begun)
+event.listen(Guarded, "before_flush", _flushing)
 event.listen(Guarded, "before_commit", _committing)

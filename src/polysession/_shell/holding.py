@@ -8,44 +8,62 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import Any, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper, Session, SessionTransaction
 
 from ..errors import RequestRefused, SessionEnded, UnitOwnsCommit, WrongOwner
-from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome
+from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome, TransactionIdled
+from ..observe.live import Progress
 from ..options import Access
-from . import places
-from .engines import HOLDING
+from . import grace, owners, places, watchdog
+from .begins import begin_sqlite
+from .claims import asking
+from .lease import Lease, lease_of
+from .loan import Loan
+from .marking import Trail
+from .notes import HOLDING
+from .outside import refuse_inside
+from .owners import THREAD
 from .places import PROCESS, current_task
 from .pooled import reads_in_transaction
+from .room import Room
+from .sqlite import Begin
 from .watch import Watch, attach
 
 __all__ = ["Holding", "Models"]
 
 _ids = itertools.count(1)
+_UNIT: Final = HoldKind.UNIT
+_WRITE: Final = Access.WRITE
+"""Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
 
 
 class Models:
     """Which database a mapped class lives in: what `bind` declared, or the class's own `__database__`."""
 
-    __slots__ = ("_declared", "_found")
+    __slots__ = ("_declared", "_found", "names_tables")
 
     def __init__(self) -> None:
         self._declared: dict[Any, str] = {}
+        self.names_tables = False
+        """Something was declared, so that a statement without a mapped class may have a home too."""
         self._found: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
     def declare(self, target: Any, database: str) -> None:
         """`target` (a class, a table or a `MetaData`) lives in `database`. The nearest declaration counts."""
         self._declared[target] = database
+        self.names_tables = True
         self._found.clear()
 
     def database_of(self, mapper: Any, clause: Any) -> str | None:
@@ -91,6 +109,7 @@ class Holding:
         "at_begin",
         "at_end",
         "awaits",
+        "begun_in",
         "commit_sent",
         "connections",
         "databases",
@@ -98,10 +117,13 @@ class Holding:
         "ended_at",
         "engines",
         "id",
+        "is_connected",
         "kind",
+        "leases",
         "leaving",
         "models",
         "name",
+        "only",
         "opened_at",
         "opening",
         "options",
@@ -110,6 +132,7 @@ class Holding:
         "process",
         "repeated",
         "rolled_back",
+        "running",
         "scope",
         "seen",
         "session",
@@ -119,7 +142,11 @@ class Holding:
         "tell",
         "thread",
         "told",
+        "trail",
+        "user",
         "watch",
+        "watched",
+        "when_left",
     )
 
     def __init__(
@@ -141,15 +168,11 @@ class Holding:
         in_transaction: bool = True,
         awaits: bool = False,
     ) -> None:
-        self.id = HoldId(next(_ids))
-        self.kind = kind
-        self.name = name
-        self.databases = tuple(engines)
-        self.engines = engines
-        self.access = access
-        self.origin = origin
-        self.models = models
-        self.tell = tell
+        self.id, self.kind, self.name = HoldId(next(_ids)), kind, name
+        self.databases, self.engines = tuple(engines), engines
+        self.access, self.origin, self.models, self.tell = access, origin, models, tell
+        self.only = next(iter(engines.values())) if len(engines) == 1 else None
+        """The engine of a unit over one database."""
         self.strict = strict
         """Only the thread or task that opened it may use it."""
         self.session: Session | AsyncSession | None = None
@@ -165,27 +188,35 @@ class Holding:
         self.seen = Watch(self, deadline, deadline_at, in_transaction=in_transaction)
         self.connections: dict[str, Connection] = {}
         """For a unit over several databases: the connections, which are committed one after the other in order."""
-        self.options: Mapping[str, Any] = {}
+        self.leases: list[weakref.ref[Lease]] | None = None
+        """Not None: between two statements its connections may serve others, since it has no transaction."""
+        self.options: Mapping[str, Mapping[str, Any]] = {}
         """For these connections: what a session is told of its transaction, which is begun for it here."""
-        self.commit_sent = False
-        """COMMIT has left for a server; set by engines of our making."""
-        self.leaving = False
-        """The driver is ending it: commit and close are allowed."""
-        self.rolled_back = False
-        """It was told to roll back: something has failed or was interrupted."""
+        self.trail: Trail | None = None
+        """For a unit that knows its outcome: what it leaves behind."""
+        self.is_connected = False
+        """For a unit over one database: its session has taken its connection, and asks for no other one."""
+        self.begun_in: weakref.ref[SessionTransaction] | None = None
+        """For a session that its owner ends: the transaction for which it has taken its connection."""
+        self.commit_sent = self.leaving = self.rolled_back = False
+        """COMMIT has left for a server (set by engines of our making); the driver is ending it, so that commit and
+        close are allowed; it was told to roll back, since something has failed or was interrupted."""
         self.ended: Outcome | None = None
         self.ended_at: Origin | None = None
         self.scope: Any = None
         """The unit that it belongs to; None for a session that its owner ends."""
         self.repeated: object | None = None
         """What all attempts of a repeatable unit share."""
-        if not strict:
-            self.seen.in_use = threading.Lock()
+        self.seen.in_use = None if strict else threading.Lock()
         self.process = PROCESS.process
+        self.watched: Any = None
+        """For `owners`."""
         self.take_over()
         self.watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
         self.told = False
         """Its end was told."""
+        self.when_left: Callable[[Holding], None] | None = None
+        """Sees to it if its owner has ended and left it open. Called in another thread, or in the loop of its task."""
         self.opening = HoldOpened(self.id, kind, name, self.databases, endpoints, access, self.owner, origin, stamp)
 
     def announce(self) -> None:
@@ -197,13 +228,31 @@ class Holding:
         self.thread = get_ident()
         task = current_task()
         self.task = weakref.ref(task) if task is not None else None
+        is_free = self.strict and self.ended is None
+        self.user = self.thread if task is None and is_free else 0
+        """The thread that may use it without further questions: it is open, and neither a task's nor handed around."""
+        self.running = self.task if is_free else None
+        """The same for a task, while it is open."""
         self.owner = places.here()
+        if self.watched is not None:
+            owners.forget(self)
+            owners.watch(self, task)
 
     # -- the guard
 
     def check(self) -> None:
-        """Return if the session may be used here and now; else raise `SessionEnded` or `WrongOwner`."""
-        if self.ended is None and self.process is PROCESS.process:
+        """Return if the session may be used here and now; else raise `SessionEnded` or `WrongOwner`.
+
+        Who sees that `user` is the thread that runs, and `process` the one, need not ask.
+        """
+        running = self.running
+        if running is not None and self.process is PROCESS.process:
+            try:  # as `current_task`, one call of which is saved at every statement
+                if running() is asyncio.current_task():
+                    return
+            except RuntimeError:
+                pass  # no event loop runs here
+        elif self.ended is None and self.process is PROCESS.process:
             if not self.strict:
                 if self.seen.in_use is not None and self.seen.in_use.locked():
                     self.refuse_overlap()
@@ -229,6 +278,19 @@ class Holding:
             )
         if current_task() is not None and _is_waited_for(self.task() if self.task is not None else None):
             return
+        if self.is_inherited:
+            raise WrongOwner(
+                f"{self._called} belongs to process {self.owner.process}, but process {os.getpid()} used it",
+                why=(
+                    f"it was opened at {self.origin}, before the fork, and its connection is that process's; "
+                    f"used at {places.caller()}"
+                ),
+                do=(
+                    "open a unit of its own in each process; the door itself may be used in both",
+                    "fork before units are opened",
+                ),
+                name=self.name,
+            )
         raise WrongOwner(
             f"{self._called} belongs to {self.owner}, but {places.here()} used it",
             why=f"it was opened at {self.origin}, in process {self.owner.process}; used at {places.caller()}",
@@ -250,19 +312,28 @@ class Holding:
 
     def refuse_control(self, words: str) -> None:
         """Raise `UnitOwnsCommit` for a text that would begin or end the transaction of a unit."""
-        if self.kind is HoldKind.UNIT and not self.leaving and self.ended is None:
+        if self.kind is _UNIT and not self.leaving and self.ended is None:
             raise self.owns_commit(f"the text {words} was to be sent in unit {self.name!r}", words)
+
+    def refuse_committing(self, words: str) -> None:
+        """Raise `UnitOwnsCommit` for a text that would commit by itself what a unit has done so far."""
+        if self.kind is _UNIT and self.seen.in_transaction and not self.leaving and self.ended is None:
+            raise self.owns_commit(
+                f"{words} was to be sent in unit {self.name!r} after other work, which it would commit",
+                words,
+                ("send it first in its unit", "give it a unit of its own", "send it on a session of open()"),
+            )
 
     def refuse_early_commit(self) -> None:
         """Raise `UnitOwnsCommit` if COMMIT goes out while the unit is not being ended."""
-        if self.kind is HoldKind.UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
+        if self.kind is _UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
             refused = self.owns_commit(f"the connection of unit {self.name!r} was to be committed", "commit")
             self.seen.lost = refused  # what SQLAlchemy's objects know of the transaction is wrong from here on
             raise refused
 
     def note_early_rollback(self) -> None:
         """Let nothing more be done in a unit whose transaction is rolled back before its end."""
-        if self.kind is HoldKind.UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
+        if self.kind is _UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
             if getattr(self.sync_session, "_flushing", False):
                 return  # a flush that failed: SQLAlchemy itself lets nothing more be done
             self.seen.lost = self.seen.lost or self.owns_commit(
@@ -294,9 +365,18 @@ class Holding:
 
     @property
     def _called(self) -> str:
-        if self.kind is HoldKind.UNIT:
+        if self.kind is _UNIT:
             return f"the session of unit {self.name!r}"
         return f"the session that {self.name!r} opened"
+
+    def ask(self, session: Session) -> None:
+        """Its session asks for a connection next, unless it has one: the pool is to know for whom that is."""
+        if self.kind is _UNIT:
+            if self.only is None:
+                return  # see `_connection`
+        elif self.begun_in is not None and self.begun_in() is not None and self.begun_in() is session.get_transaction():
+            return
+        asking.asker = self
 
     # -- routing inside the unit
 
@@ -313,6 +393,7 @@ class Holding:
                 unit=self.name,
             )
         if bind is not None:
+            asking.asker = self
             return cast("Engine | Connection", bind)
         database = self.models.database_of(mapper, clause)
         if database is None:
@@ -320,7 +401,7 @@ class Holding:
                 return next(iter(self.engines.values()))
             raise self._homeless(mapper, clause)
         engine = self.engines.get(database)
-        if engine is not None and len(self.engines) > 1 and self.kind is HoldKind.UNIT:
+        if engine is not None and len(self.engines) > 1 and self.kind is _UNIT:
             return self._connection(database, engine)
         if engine is None:
             raise RequestRefused(
@@ -339,11 +420,12 @@ class Holding:
         """The connection of a unit over several databases: begun by us, so that we decide the order of commits."""
         connection = self.connections.get(database)
         if connection is None:
+            asking.asker = self
             connection = engine.connect()
-            if self.options:
-                connection = connection.execution_options(**self.options)
+            if options := self.options.get(database):
+                connection = connection.execution_options(**options)
             self.connections[database] = connection
-            if self.access is Access.WRITE and self.seen.in_transaction:
+            if self.access is _WRITE and self.seen.in_transaction:
                 connection.begin()
         return connection
 
@@ -357,14 +439,60 @@ class Holding:
 
     def begun(self, connection: Connection) -> None:
         """The session took a connection: say how its transaction begins where the engine's kind does not."""
-        connection.info[HOLDING] = self
+        info = connection.info  # it is far away
+        info[HOLDING] = self
+        if self.kind is _UNIT:
+            self.is_connected = self.only is not None
+        elif (session := self.sync_session) is not None and (transaction := session.get_transaction()) is not None:
+            self.begun_in = weakref.ref(transaction)
+        if self.watched is None and not self.leaving:
+            if self.task is None:
+                held = self.watched = THREAD.life.held
+                held[id(self)] = self
+            else:
+                owners.watch(self, self.task())
         if self.awaits and self.kind is HoldKind.SESSION:
             session = self.sync_session
             # a connection that its owner gave to the session is not ours to return
             self.taken = connection if session is not None and isinstance(session.bind, Engine) else None
-        attach(connection, self.seen)
+        if self.trail is not None:
+            self.trail.begun(connection, ours=self.notes_commit)  # before its statements are watched: it sends one
+        attach(connection, self.seen, info)
         if self.at_begin is not None:
             self.at_begin(connection)
+        if self.leases is None or "isolation_level" in connection.get_execution_options():
+            return  # it is a transaction
+        if (lease := lease_of(connection)) is not None:
+            self.leases.append(weakref.ref(lease))
+            lease.lend(self, connection.engine)
+
+    def reseated(self, loan: Loan) -> None:
+        """A connection was taken back between two statements, and this is the one for the next: as in `begun`."""
+        loan.info[HOLDING] = self
+        begin_sqlite(loan, Begin.NONE)
+        self.seen.reseated(loan)
+
+    @property
+    def has_let_go(self) -> bool:
+        """All the connections that its session took were lent, and others have them."""
+        if not self.leases:
+            return False
+        session = self.sync_session
+        transaction = session.get_transaction() if session is not None else None
+        leases = [lease for reference in self.leases if (lease := reference()) is not None]
+        return (
+            transaction is not None
+            and len(leases) == len(transaction.connections)
+            and not any(lease.has_connection for lease in leases)
+        )
+
+    def let_go(self) -> bool:
+        """Give back what others may have; whether it has no connection then. For its owner, between two statements."""
+        for reference in self.leases or ():
+            lease = reference()
+            if lease is not None:
+                lease.let_go()
+        return self.has_let_go
 
     # -- the end
 
@@ -380,13 +508,34 @@ class Holding:
             return
         if self.ended is None:
             self.ended = outcome
+            self.user, self.running = 0, None
             self.ended_at = at or places.caller()
         self.session = self.taken = None
-        self.watch = None
         self.scope = None
-        fact: Fact = HoldEnded(self.id, outcome, time.monotonic())
+        if asking.asker is self:
+            asking.asker = None  # it asked for a bind and for no connection
+        if self.seen.bound_at < math.inf:
+            watchdog.free(self.seen)
+        if type(self.watched) is dict:  # in a hurry, as `owners.forget`
+            self.watched.pop(id(self), None)
+            self.watched = None
+        elif self.watched is not None:
+            owners.forget(self)
+        fact: Fact = HoldEnded(self.id, self.ended, time.monotonic())
         self.tell(fact)
         self.told = True
+        if self.kind is _UNIT:  # no circle is left for the garbage collector
+            seen = self.seen
+            if seen.timed is self or getattr(seen.timed, "holding", None) is self:
+                seen.timed = self.opening
+            del seen.holding
+        self.watch = None  # last: if an interrupt came before, the end is told when the session is dropped
+
+    def owner_ended(self, task: object = None) -> None:
+        """The thread or task that held it has ended, and has not ended this."""
+        self.watched = None
+        if self.ended is None and not self.told and not self.leaving and not self.is_inherited and self.when_left:
+            self.when_left(self)
 
     def give_up(self) -> None:
         """Throw away connections that are still out for it after its session was closed.
@@ -394,15 +543,48 @@ class Holding:
         An interrupt can fall where SQLAlchemy has taken a connection and not kept it yet, or has not returned it quite.
         """
         for engine in self.engines.values():
-            room = getattr(engine.pool, "room", None)
-            for claim in room.holders() if room is not None else ():
-                if claim.asker is self:
-                    claim.pool._abandon(claim)
+            room: Room | None = getattr(engine.pool, "room", None)
+            for claim in room.held_for(self) if room is not None else ():
+                if not claim.is_opening:  # else it goes into the pool when it is open
+                    claim.pool.abandon(claim)
+
+    def sever(self) -> None:
+        """Break the links of all its connections: whatever waits for an answer of theirs ends. From any thread.
+
+        Connections of engines that were given are left alone: nobody here knows which are its own.
+        """
+        for engine in self.engines.values():
+            room: Room | None = getattr(engine.pool, "room", None)
+            if room is not None and room.sever(self):
+                self.seen.severed = True
+
+    def bound(self, within: float | None = None) -> None:
+        """For threads: let no wait for the server outlast the deadline by more than the grace, or `within` seconds."""
+        deadline_at = self.seen.deadline_at
+        at = math.inf if deadline_at is None else deadline_at + grace.GRACE
+        if within is not None:
+            at = min(at, time.monotonic() + within) if at > time.monotonic() else time.monotonic() + within
+        if at < math.inf:
+            watchdog.bound(self.seen, at)
+        elif self.seen.bound_at < math.inf:
+            self.seen.bound_at = math.inf
+            watchdog.free(self.seen)
+
+    def time_to_commit(self) -> float | None:
+        """Seconds that COMMIT may take; None if the unit has no deadline."""
+        deadline_at = self.seen.deadline_at
+        return None if deadline_at is None else max(0.0, deadline_at - time.monotonic()) + grace.GRACE
 
     @property
     def notes_commit(self) -> bool:
         """All its engines are of our making, so `commit_sent` can be trusted."""
         return all(engine.get_execution_options().get("polysession") for engine in self.engines.values())
+
+    def held_by(self) -> object | None:
+        """The task or the number of the thread that alone may use it; None if it may change hands."""
+        if not self.strict or self.process is not PROCESS.process:
+            return None
+        return self.thread if self.task is None else self.task()
 
     def waits_until(self) -> float | None:
         """Its deadline in seconds of `time.monotonic()`; None if it has none."""
@@ -414,6 +596,10 @@ class Holding:
         if self.seen.is_over:
             raise self.seen.exceeded("waiting for a connection")
 
+    def refuse_outside(self) -> None:
+        """Raise `ConnectionHeld` if this is a block of `outside()` of its door."""
+        refuse_inside(self.models, f"{self.kind} {self.name!r} took a connection")
+
     def describe(self) -> str:
         """Who holds it and where it was opened."""
         return f"{self.owner}, {self.kind} {self.name!r} opened at {self.origin}"
@@ -424,13 +610,34 @@ class Holding:
         session = self.session if self.session is not None or self.watch is None else self.watch()
         return session.sync_session if isinstance(session, AsyncSession) else session
 
+    def idled(self, seconds: float) -> None:
+        """Tell that its transaction was open so long without a statement."""
+        if self.ended is None and not self.is_inherited:
+            self.tell(
+                TransactionIdled(
+                    self.id, self.name, self.databases, self.origin, seconds, places.caller(1), time.monotonic()
+                )
+            )
+
+    def progress(self) -> Progress:
+        """What is known of its work just now. From any thread."""
+        seen, state = self.seen, self.state()
+        counted = self.notes_commit
+        return Progress(
+            state=state,
+            statements=seen.statements if counted else None,
+            in_database=seen.now_in_database if counted else None,
+            waited=seen.waited,
+            idle=seen.idle if counted and state in ("in transaction", "has a connection") else 0.0,
+        )
+
     def state(self) -> str:
         """What the session does just now, for people."""
         if self.ended is not None:
             return "ended"
         session = self.sync_session
         transaction = session.get_transaction() if session is not None else None
-        if transaction is None or not transaction.connections:
+        if transaction is None or not transaction.connections or self.has_let_go:
             return "no connection"
         held = self.seen.in_transaction or any(reads_in_transaction(engine) for engine in self.engines.values())
         return "in transaction" if held else "has a connection"

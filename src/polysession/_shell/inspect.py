@@ -113,7 +113,8 @@ def facts_of(endpoint: Endpoint, *, timeout: float) -> Inspected:
         answers, seconds = _on_connection(alone, driver, Access.WRITE, ask)
         known["connect_seconds"] = round(seconds, 4)
     except Exception as error:  # whatever a driver raises, the endpoint cannot be used
-        return _unreachable(endpoint, *explain(error, endpoint))
+        unreachable = _unreachable(endpoint, *explain(error, endpoint))
+        return msgspec.structs.replace(unreachable, do=error.do) if isinstance(error, ConfigError) else unreachable
     try:
         (probed,), _ = _on_connection(alone, driver, Access.READ, lambda c: _ask(c, (questions.probe,)))
         known["read_refused"] = refuses_writes(probed)

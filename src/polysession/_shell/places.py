@@ -6,18 +6,23 @@ import asyncio
 import os
 import sys
 import threading
+from types import CodeType, FrameType
 from typing import Final
 
 from greenlet import getcurrent
 
 from ..facts import Origin, Owner
 
-__all__ = ["PROCESS", "Process", "caller", "current_task", "here"]
+__all__ = ["PROCESS", "Process", "caller", "current_task", "here", "is_the_users"]
 
 _NOT_THE_USERS: Final = (__name__.partition(".")[0] + ".", "sqlalchemy.", "sqlmodel.")
 """Packages whose frames stand between the user's code and us."""
 _LEAVES: Final = ("polysession.demo.",)
 """Parts of this package that are users of it: their frames count as the user's code."""
+
+
+_known: Final[set[CodeType]] = set()
+"""Code of this package that was met on the way to the user's."""
 
 
 class Process:
@@ -54,11 +59,15 @@ def caller(depth: int = 1) -> Origin:
     last = frame = sys._getframe(depth + 1)
     greenlet = None
     while True:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith(_NOT_THE_USERS) or name.startswith(_LEAVES):
-            # the loop's own frames mean that the library's coroutine was made a task: it was used where it was made
-            found = last if name.startswith("asyncio.") else frame
-            return Origin(found.f_code, found.f_lasti)
+        code = frame.f_code
+        if code not in _known:
+            name = frame.f_globals.get("__name__", "")
+            if not name.startswith(_NOT_THE_USERS) or name.startswith(_LEAVES):
+                # the loop's own frames mean that the library's coroutine was made a task: it was used where it was made
+                found = last if name.startswith("asyncio.") else frame
+                return Origin(found.f_code, found.f_lasti)
+            if name.startswith(_NOT_THE_USERS[0]):
+                _known.add(code)
         last = frame
         above = frame.f_back
         if above is None:
@@ -70,12 +79,16 @@ def caller(depth: int = 1) -> Origin:
         frame = above
 
 
+def is_the_users(frame: FrameType) -> bool:
+    """A frame of the user's code, or of a package that is neither ours nor SQLAlchemy's."""
+    name = frame.f_globals.get("__name__", "")
+    return not name.startswith(_NOT_THE_USERS) or name.startswith(_LEAVES)
+
+
 def current_task() -> asyncio.Task[object] | None:
     """The task that runs in this thread; None outside of an event loop."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
+    loop = asyncio._get_running_loop()  # without a loop `current_task` raises, which takes ten times as long
+    return None if loop is None else asyncio.current_task(loop)
 
 
 def here() -> Owner:

@@ -1,279 +1,52 @@
-"""Fair, bounded pools on SQLAlchemy's `Pool`: one for threads, one for asyncio. Usable with a plain `create_engine`.
+"""Fair, bounded pools on SQLAlchemy's `Pool`: here the one for threads. Usable with a plain `create_engine`.
 
-The decisions are those of `_core.seats`; here are the lock, the clock and the waiting. The first waiter is served
-first and gets a returned connection by hand. One number bounds the connections of an endpoint, whatever they are for:
-pools that join one `Room` share its seats.
-
-Accounting survives interrupts. A KeyboardInterrupt may land between any two instructions of a checkout or a checkin,
-so nothing relies on a counter: every connection that is out or being opened has a `Claim`, a claim holds as long as the
-call that took it runs or the connection that came of it is in somebody's hands, and whoever finds the room full takes
-back what nobody holds (`Room.audit`). The garbage collector may return a connection in the middle of our own work, in
-the same thread; such a return is put aside and done a little later.
+The decisions are those of `_core.seats`, taken under the lock of the endpoint's `Room`; who finds nothing waits
+(`waiting`). The first waiter is served first and gets a returned connection by hand.
 
 Hooks used, all declared by `sqlalchemy.pool.Pool` for subclasses: `connect`, `_do_get`, `_do_return_conn`,
-`_create_connection`, `recreate`, `dispose`, `status`; besides these `ConnectionPoolEntry.fairy_ref`, for the audit.
+`_create_connection`, `recreate`, `dispose`, `status`; besides these `ConnectionPoolEntry.fairy_ref`, for the audit, and
+`_is_hard_or_soft_invalidated` and `last_connect_time`, by which SQLAlchemy knows that it has to connect anew.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import os
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, cast
 
-from sqlalchemy import util
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-from .._core.seats import Grow, Handed, Keep, Retire, Seats, Ticket, Use, Wait
-from ..errors import CheckoutTimeout
-from ..observe.live import PoolCounts
+from .._core.seats import Handed, Keep, Retire, Ticket, Wait
+from ..failures import Kind
+from .claims import Asker, Attempt, Claim, Growth, asking, opening, starting
+from .growing import AGAIN, grow, time_is_up
+from .lease import Lease
+from .liveness import LIFE, PING, Fitness, Life, answers, close, is_dead, life_of
+from .loan import release
+from .outside import BLOCK
+from .room import Room
+from .signs import kind_of
+from .waiting import keep_floor, open_for_others, wait
 
-__all__ = ["Claim", "FairAsyncPool", "FairPool", "Room", "asking"]
+__all__ = ["FairPool"]
 
-_LOOK_AGAIN = 0.25
-"""Seconds between two audits while a waiter waits: bounds how long an interrupt can hide a seat."""
-_SURELY_LOST = 1.0
-"""Seconds after which a connection that was on its way back and is in nobody's hands is taken back. A busy interpreter
-may keep a thread from running for a few tenths of a second (its switch interval times the threads that want to run)."""
-
-
-class Asker(Protocol):
-    """Who asks for a connection: what the error text says of the holders."""
-
-    name: str
-
-    def describe(self) -> str:
-        """Who it is and where it was opened: `task 'import' at billing/load.py:88 in load`."""
-
-    def waits_until(self) -> float | None:
-        """Its deadline in seconds of `time.monotonic()`; None if it has none."""
-
-    def waited(self, seconds: float) -> None:
-        """It waited so long for a connection. Raises its own error if its deadline has passed."""
-
-
-class _Asking(threading.local):
-    """The unit or session for which this thread asks for a connection just now; None if nobody said so."""
-
-    asker: Asker | None = None
-
-
-asking = _Asking()
-
-
-class _Attempt:
-    """One call of `connect`, alive as long as the call runs: what it has claimed and not delivered is lost with it."""
-
-    __slots__ = ("__weakref__", "claim")
-
-    def __init__(self) -> None:
-        self.claim: Claim | None = None
-
-
-class _Starting(threading.local):
-    """Carries the attempt from `connect` to `_do_get`, between which nothing else runs in this thread."""
-
-    attempt: _Attempt | None = None
-
-
-_starting = _Starting()
-
-
-class Claim(Ticket[ConnectionPoolEntry]):
-    """A request for a connection, and then the connection that is out: for whom, and since when."""
-
-    __slots__ = ("asker", "attempt", "handed_out", "missing_since", "parked", "pool", "since", "thread")
-
-    def __init__(self, pool: FairPool, asker: Asker | None, attempt: _Attempt) -> None:
-        super().__init__(pool.kind)
-        self.pool = pool
-        self.asker = asker
-        self.attempt = weakref.ref(attempt)
-        self.thread = threading.get_ident()
-        self.since = time.monotonic()
-        self.handed_out = False
-        """SQLAlchemy has the connection and may have touched it."""
-        self.missing_since: float | None = None
-        self.parked: object = None
-        """What its waiter is parked on: a lock or a future."""
-
-    def __str__(self) -> str:
-        if self.asker is not None:
-            return self.asker.describe()
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
-        return f"thread {names.get(self.thread, self.thread)!r}"
-
-    @property
-    def is_stranded(self) -> bool:
-        """It waited in an event loop that was closed, and nothing can wake it any more."""
-        return isinstance(self.parked, asyncio.Future) and self.parked.get_loop().is_closed()
-
-    @property
-    def is_held(self) -> bool:
-        """The call that took the connection still runs, or what it delivered is in somebody's hands."""
-        if self.attempt() is not None and not (self.is_stranded and not self.handed_out):
-            return True
-        reference = getattr(self.connection, "fairy_ref", None)
-        return reference is not None and reference() is not None
-
-
-class Room:
-    """The seats of one endpoint and everything known about who sits there. Thread-safe."""
-
-    __slots__ = ("busy", "late", "lock", "name", "process", "returned_at", "seats", "timeout")
-
-    def __init__(self, name: str, size: int, timeout: float, limits: dict[str, int] | None = None) -> None:
-        self.name = name
-        self.timeout = timeout
-        self.process = os.getpid()
-        self.lock = threading.RLock()  # the garbage collector may enter it again in the same thread
-        self.busy = False
-        """The thread that holds the lock is in the middle of a change."""
-        self.late: deque[tuple[FairPool, ConnectionPoolEntry]] = deque()
-        """What came back in the middle of a change."""
-        self.seats: Seats[ConnectionPoolEntry] = Seats(size, limits)
-        self.returned_at = time.monotonic()
-
-    def ask(self, claim: Claim) -> Use[ConnectionPoolEntry] | Grow[ConnectionPoolEntry] | Wait[ConnectionPoolEntry]:
-        """Use, open or wait."""
-        with self.lock:
-            self.busy = True
-            try:
-                return self.seats.ask(claim)
-            finally:
-                self.busy = False
-
-    def opened(self, claim: Claim) -> None:
-        """A connection was opened on the seat of `claim`."""
-        with self.lock:
-            self.busy = True
-            try:
-                self.seats.opened(claim)
-            finally:
-                self.busy = False
-
-    def back(
-        self, pool: FairPool, record: ConnectionPoolEntry
-    ) -> Keep | Handed[ConnectionPoolEntry] | Retire | list[Ticket[ConnectionPoolEntry]] | None:
-        """A connection comes back: what is done with it; a list of those to be woken if it is closed and its seat
-        free; None if it has to be done later."""
-        with self.lock:
-            if self.busy:
-                self.late.append((pool, record))
-                return None
-            self.busy = True
-            try:
-                self.returned_at = time.monotonic()
-                claim = self.seats.taken.get(id(record))
-                if pool.disposed and claim is not None:
-                    return self.seats.gone(claim)
-                return self.seats.back(record)
-            finally:
-                self.busy = False
-
-    def withdraw(self, claim: Claim) -> bool:
-        """A waiter gives up; False if it was served meanwhile."""
-        with self.lock:
-            self.busy = True
-            try:
-                return self.seats.withdraw(claim)
-            finally:
-                self.busy = False
-
-    def abandon(self, claim: Claim) -> tuple[list[ConnectionPoolEntry], list[Ticket[ConnectionPoolEntry]]]:
-        """A claim has failed or was lost: what has to be closed, and who was served by it."""
-        with self.lock:
-            self.busy = True
-            try:
-                seats = self.seats
-                seats.repair()
-                if seats.withdraw(claim) or not seats.seated(claim):
-                    return [], seats.serve()
-                record = claim.connection
-                if record is not None and not claim.handed_out:  # as good as new: the next one gets it
-                    answer = seats.back(record)
-                    return [], [answer.ticket] if isinstance(answer, Handed) else []
-                leftovers = [
-                    left
-                    for left in (record, claim.victim)
-                    if left is not None and not any(left in idle for idle in seats.idle.values())
-                ]
-                return leftovers, seats.gone(claim)
-            finally:
-                self.busy = False
-
-    def audit(self) -> tuple[list[Claim], list[Ticket[ConnectionPoolEntry]]]:
-        """Mend what interrupts have left: the claims that nobody holds any more, and who was served.
-
-        The caller must abandon those claims. A claim counts as lost if nobody holds it, seen twice with time between.
-        Taking back early what a slow thread is about to return does no harm: the late return finds its seat given away
-        and closes the connection.
-        """
-        self.settle()
-        now = time.monotonic()
-        lost: list[Claim] = []
-        with self.lock:
-            self.busy = True
-            try:
-                self.seats.repair()
-                for claim in cast("list[Claim]", list(self.seats.taken.values())):
-                    if claim.is_held:
-                        claim.missing_since = None
-                    elif claim.missing_since is None:
-                        claim.missing_since = now
-                    elif now - claim.missing_since >= _SURELY_LOST:
-                        lost.append(claim)
-                for waiter in cast("list[Claim]", list(self.seats.waiters)):
-                    if waiter.attempt() is None or waiter.is_stranded:
-                        self.seats.waiters.remove(waiter)
-                return lost, self.seats.serve()
-            finally:
-                self.busy = False
-
-    def settle(self) -> None:
-        """Do the returns that came in the middle of a change."""
-        for _ in range(len(self.late)):
-            with self.lock:
-                self.busy = False  # an interrupt can have left it
-                if not self.late:
-                    return
-                pool, record = self.late.popleft()
-            pool._do_return_conn(record)
-
-    def drain(self, kind: str) -> ConnectionPoolEntry | None:
-        """Take out one idle connection of a kind; None if there is none left."""
-        with self.lock:
-            self.busy = True
-            try:
-                return self.seats.drain(kind)
-            finally:
-                self.busy = False
-
-    def holders(self) -> list[Claim]:
-        """The claims, oldest first."""
-        with self.lock:
-            claims = cast("set[Claim]", set(self.seats.taken.values()))
-        return sorted(claims, key=lambda claim: claim.since)
-
-    def counts(self) -> PoolCounts:
-        """What is out, idle and waiting at this moment."""
-        with self.lock:
-            seats = self.seats
-            out, waiting = seats.out(), len(seats.waiters)
-            quiet = time.monotonic() - self.returned_at
-            return PoolCounts(
-                endpoint=self.name,
-                size=seats.size,
-                out=out,
-                idle=seats.total - out,
-                waiting=waiting,
-                stuck=waiting > 0 and out >= seats.size and quiet > self.timeout,
-            )
+_SERVERS = ("postgresql", "mysql", "mariadb")
+_COUNTED = {
+    Fitness.DOUBTFUL: "unanswered",
+    Fitness.DEAD: "dead",
+    Fitness.OLD: "old",
+    Fitness.REPLACED: "replaced",
+}
+_TELLING = 0.1
+"""Seconds without an answer that say something of the server, and not of how little time there was."""
+_ASKING = 0.02
+"""Seconds for less of which a server is not asked."""
+_SECOND = 3.0
+"""Seconds that opening a connection may take that is begun beside another one."""
 
 
 class FairPool(Pool):
@@ -283,12 +56,18 @@ class FairPool(Pool):
     `CheckoutTimeout` names who holds the connections.
     """
 
+    _sqla_logger_namespace = "sqlalchemy.pool.FairPool"  # as loud as SQLAlchemy's own pools: silent below WARNING
+
     def __init__(self, creator: Any, pool_size: int = 10, timeout: float = 5.0, **kw: Any) -> None:
         super().__init__(creator, **kw)
         self.kind = "any"
         self.room = Room("database", pool_size, timeout)
+        self.opens_here = getattr(self._dialect, "name", "") not in _SERVERS
+        """Opening takes no time worth speaking of, and is done by whoever asks."""
         self.disposed = False
         """Its idle connections were closed; what comes back is closed too."""
+        self.lends = False
+        """What it hands out is a `Lease`, which a read unit may share with who waits."""
         self._joined = False
 
     def join(self, room: Room, kind: str) -> None:
@@ -301,137 +80,280 @@ class FairPool(Pool):
 
     def connect(self) -> PoolProxiedConnection:
         """A connection, in the order of asking. Raises `CheckoutTimeout`."""
-        attempt = _starting.attempt = _Attempt()
+        connection = self.check_out(asking.asker)
+        return Lease(self, connection) if self.lends else connection
+
+    def check_out(self, asker: Asker | None) -> PoolProxiedConnection:
+        """A connection for `asker`, in the order of asking; none is lent. Raises `CheckoutTimeout`."""
+        asking.asker = asker
+        attempt = starting.attempt = Attempt()
         try:
             return super().connect()
         except BaseException:
             if attempt.claim is not None:
-                self._abandon_failed(attempt.claim)
+                self.abandon_failed(attempt.claim)
             raise
 
     def _do_get(self) -> ConnectionPoolEntry:
-        attempt = _starting.attempt or _Attempt()
-        _starting.attempt = None
+        attempt = starting.attempt or Attempt()
+        starting.attempt = None
         claim = attempt.claim = Claim(self, asking.asker, attempt)
         asking.asker = None  # who asks next says so again, or is nobody we know
+        asked_at = claim.since
         room = self.room
         if room.late:
             room.settle()
         if isinstance(room.ask(claim), Wait):
-            self._wait(claim)
+            wait(self, claim)
             claim.since = time.monotonic()
+        while claim.connection is not None and not self._is_fit(claim, claim.connection, asked_at):
+            self._exchange(claim)
         if claim.connection is None:
-            self._open(claim)
+            if self.opens_here:
+                self.open(claim)
+            else:
+                grow(self, claim, asked_at)
+            if room.seats.waiters:  # who became impatient meanwhile may open one now
+                self.wake_all(room.serve())
+        if room.floor and room.seats.total < room.floor:
+            keep_floor(self)
+        if BLOCK.get() is not None and claim.asker is not None:
+            claim.asker.refuse_outside()
         claim.handed_out = True
         return cast("ConnectionPoolEntry", claim.connection)
 
-    def _open(self, claim: Claim) -> None:
-        """Open a connection on a seat that is already ours, after closing the one that had it."""
-        if claim.victim is not None:
-            claim.victim.close()
-        claim.connection = self._create_connection()
+    def _is_fit(self, claim: Claim, record: ConnectionPoolEntry, since: float) -> bool:
+        """It can be used. Of one that cannot, SQLAlchemy would find out some things and connect anew: we do, so that
+        there is one way to connect."""
+        life = life_of(record)
+        if life is None or cast("Any", record)._is_hard_or_soft_invalidated():
+            return False
+        room = self.room
+        fitness = life.fitness(ask_after=room.ping_after, doubted_at=room.doubted_at, replaced_at=room.replaced_at)
+        if fitness is Fitness.FIT:
+            return True
+        if fitness is Fitness.DOUBTFUL:
+            asked_at = time.monotonic()
+            # half of the time that is left: then another one may have to be opened
+            within = min(PING, (time_is_up(claim, since) - asked_at) / 2)
+            if within < _ASKING:
+                return True  # nor is there any for another one: what it is used for will tell
+            if self.answers(record, within):
+                life.used_at = asked_at
+                return True
+            if time.monotonic() - asked_at >= within >= _TELLING:  # the others lead nowhere too
+                room.lost_at = time.monotonic()
+                self.replace_all()
+        life.is_lost = fitness in (Fitness.DOUBTFUL, Fitness.DEAD) or life.born_at <= room.lost_at
+        if fitness in (Fitness.DOUBTFUL, Fitness.DEAD):
+            self._close_all(room.sort_out(is_dead))
+        room.note(**{_COUNTED[fitness]: 1})
+        return False
+
+    def answers(self, record: ConnectionPoolEntry, within: float) -> bool:
+        """The server answers on this connection within so many seconds."""
+        return answers(self._dialect, record, within)
+
+    def _exchange(self, claim: Claim) -> None:
+        """Its connection is of no use: have another one, or none and a seat."""
+        if claim.connection is not None:
+            close(claim.connection)  # first: until the server has closed it too its seat is ours
+        self.room.exchange(claim)
+
+    def _close_all(self, records: Iterable[ConnectionPoolEntry]) -> None:
+        """Close what was taken out of the idle ones."""
+        for record in records:
+            close(record)
+
+    def replace_all(self) -> None:
+        """Have all connections of the endpoint replaced: the idle ones now, those that are out when they come back."""
+        room = self.room
+        room.replaced_at = time.monotonic()
+        records = room.sort_out(lambda record: True)
+        for record in records:
+            if (life := life_of(record)) is not None and life.born_at <= room.lost_at:
+                life.is_lost = True
+        if records:
+            self.beside(partial(self._close_all, records), "polysession closes connections")
+
+    def _invalidate(
+        self, connection: PoolProxiedConnection, exception: BaseException | None = None, _checkin: bool = True
+    ) -> None:
+        """A link was lost while it was used: ask the server before the others are used. SQLAlchemy would throw away
+        all of them."""
+        self.room.doubted_at = time.monotonic()
+        if _checkin and getattr(connection, "is_valid", False):
+            connection.invalidate(exception)
+
+    def open(self, claim: Claim) -> None:
+        """Open a connection on a seat that is already ours, here and now, after closing the one that had it."""
+        claim.connection = self._make(claim)
         self.room.opened(claim)
 
-    def _wait(self, claim: Claim) -> None:
-        """Wait for our turn: until `claim` has a connection, or a seat on which to open one."""
-        room = self.room
-        asker = claim.asker
-        began = time.monotonic()
-        deadline = asker.waits_until() if asker is not None else None
-        until = began + room.timeout if deadline is None else min(began + room.timeout, deadline)
+    def attempt(self, claim: Claim) -> None:
+        """Begin to open a connection for `claim`, beside. It is told in `Claim.connection` or `Claim.error`."""
+        growth = self.room.grows(claim)
         try:
-            while not room.seats.seated(claim):
-                left = until - time.monotonic()
-                if left <= 0 and room.withdraw(claim):
-                    raise self._timed_out(time.monotonic() - began)
-                if not self._park(claim, max(0.0, min(left, _LOOK_AGAIN))):
-                    self._look_for_lost()
-        except CheckoutTimeout:
-            if asker is not None:
-                asker.waited(time.monotonic() - began)
+            self.beside(partial(self._attempt, claim, growth), "polysession opens a connection")
+        except RuntimeError:  # no thread can be started
+            self._attempt(claim, growth)
+
+    def _attempt(self, claim: Claim, growth: Growth) -> None:
+        began = time.monotonic()
+        try:
+            record = self._make(claim)
+        except BaseException as error:
+            self._fell(claim, growth, error, surely=time.monotonic() - began < AGAIN)
+            if not isinstance(error, Exception):
+                raise
+            return
+        owner = self.room.arrived(claim, growth, record)
+        if owner is None:
+            close(record)
+        elif owner.left:
+            self._do_return_conn(record)
+        else:
+            self.wake_all((owner,))
+
+    def _fell(self, claim: Claim, growth: Growth, error: BaseException, *, surely: bool) -> None:
+        """None could be opened."""
+        told = error if isinstance(error, Exception) else OSError(f"the opening of a connection was ended: {error!r}")
+        if self.room.failed(claim, growth, told, surely=surely):
+            self.abandon(claim)
+        elif claim.error is not None:
+            self.wake_all((claim,))
+
+    def _make(self, claim: Claim) -> ConnectionPoolEntry:
+        """Connect, after closing what had the seat."""
+        room = self.room
+        began = time.monotonic()
+        is_first = claim.opens_since > began
+        if is_first:
+            claim.opens_since = began
+        victim, claim.victim = claim.victim, None
+        if victim is not None:
+            close(victim)
+        opening.within = None if is_first else _SECOND
+        opening.until = claim.asker.waits_until() if claim.asker is not None else None
+        try:
+            record = self._create_connection()
+        except Exception as error:
+            room.note(failed=1)
+            if self._is_refused(error):
+                room.refused_at = began
             raise
-        except BaseException:
-            if asker is not None:
-                with suppress(Exception):  # the deadline has passed as well; what interrupted the wait goes first
-                    asker.waited(time.monotonic() - began)
-            raise
-        if asker is not None:
-            asker.waited(time.monotonic() - began)
+        room.note(opened=1)
+        record.info[LIFE] = Life(record.driver_connection, self._recycle)
+        if room.refused_at is not None:  # somebody has changed the credential: none of the former one is used further
+            room.refused_at, room.replaced_at = None, began
+        room.opening_takes += (time.monotonic() - began - room.opening_takes) / 4
+        return record
+
+    def _is_refused(self, error: Exception) -> bool:
+        """The server does not accept the credential."""
+        name = getattr(self._dialect, "name", "")
+        return name in _SERVERS and kind_of(error, name) is Kind.AUTH
+
+    def recall(self) -> None:
+        """Give those who wait what rests in the hands of read units."""
+        while (connection := self.room.recall()) is not None:
+            release(connection)
 
     # -- checkin
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         answer = self.room.back(self, record)
         if isinstance(answer, Handed):
-            self._wake_all((answer.ticket,))
-        elif isinstance(answer, (Retire, list)):
-            # disposed of, or taken back as lost: then its seat belongs to somebody else now
+            self.wake_all((answer.ticket,))
+            if self.room.sheds:
+                for refused in self.room.shed(self.kind):
+                    refused.pool.unpark(refused)
+        elif isinstance(answer, Claim):
             try:
                 record.close()
             finally:
-                self._wake_all(answer if isinstance(answer, list) else ())
+                self.wake_all(self.room.gone(answer))
+        elif isinstance(answer, Retire):
+            record.close()  # it was taken back as lost, and its seat belongs to somebody else now
+        elif isinstance(answer, Keep) and (idle := self.room.trim()):
+            self._close_all(idle)
+        if self.room.watchers:
+            self.room.came_back()
 
     # -- accounting
 
-    def _abandon_failed(self, claim: Claim) -> None:
+    def abandon_failed(self, claim: Claim) -> None:
         """A checkout failed; SQLAlchemy has returned the connection unless an interrupt came between."""
+        if claim.is_opening and claim.left:
+            return  # it comes into the pool when it is open
         if getattr(claim.connection, "fairy_ref", None) is None:  # else it comes back when its last holder drops it
-            self._abandon(claim)
+            self.abandon(claim)
 
-    def _abandon(self, claim: Claim) -> None:
+    def abandon(self, claim: Claim) -> None:
         """Close what nobody holds and pass its seat on."""
         leftovers, served = self.room.abandon(claim)
-        self._wake_all(served)
-        for record in leftovers:
-            record.invalidate()
+        self.wake_all(served)
+        if leftovers:
+            try:
+                for record in leftovers:
+                    record.invalidate()
+            finally:
+                self.wake_all(self.room.gone(claim))
+        if self.room.watchers:
+            self.room.came_back()
 
-    def _look_for_lost(self) -> None:
+    def look_for_lost(self) -> None:
+        """Take back what nobody holds any more."""
         lost, served = self.room.audit()
-        self._wake_all(served)
+        self.wake_all(served)
         for claim in lost:
-            claim.pool._abandon(claim)
-
-    def _timed_out(self, waited: float) -> CheckoutTimeout:
-        holders = self.room.holders()
-        now = time.monotonic()
-        described = [f"{now - claim.since:.1f} s by {claim}" for claim in holders]
-        waiting = len(self.room.seats.waiters)
-        shown = "; ".join(described[:8]) + (f"; and {len(described) - 8} more" if len(described) > 8 else "")
-        return CheckoutTimeout(
-            f"no connection to {self.room.name} within {waited:.1f} s",
-            why=f"{len(holders)} of {self.room.seats.size} are out: {shown or 'none'}; {waiting} others wait",
-            do=(
-                "end those units of work sooner",
-                "raise pool.size of the database",
-                "raise pool.checkout_timeout",
-            ),
-            endpoint=self.room.name,
-            waited=waited,
-            size=self.room.seats.size,
-            holders=tuple(described),
-            waiting=waiting,
-        )
+            claim.pool.abandon(claim)
 
     # -- waiting with threads
 
-    def _park(self, claim: Claim, seconds: float) -> bool:
+    def aside(self, attempt: Attempt) -> None:
+        """Open connections for others."""
+        self.beside(partial(open_for_others, self, attempt), "polysession opens a connection")
+
+    def beside(self, work: Callable[[], object], name: str) -> object:
+        """Do it in a thread of its own."""
+        run = contextvars.copy_context().run  # who connects may look there
+        thread = threading.Thread(target=run, args=(work,), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def park(self, claim: Claim, seconds: float) -> bool:
         """Wait until woken; False after `seconds`."""
         if claim.parked is None:
             with self.room.lock:
-                if self.room.seats.seated(claim):
+                if self.room.decided(claim):
                     return True
                 parked = threading.Lock()
                 parked.acquire()
                 claim.parked = parked
         return cast("threading.Lock", claim.parked).acquire(timeout=seconds)
 
-    def _wake_all(self, tickets: Iterable[Ticket[ConnectionPoolEntry]]) -> None:
+    def wake_all(self, tickets: Iterable[Ticket[ConnectionPoolEntry]]) -> None:
+        """Tell those who were served, whichever pool they wait in."""
         for claim in cast("Iterable[Claim]", tickets):
             if claim.parked is not None:
-                claim.pool._wake(claim)
+                claim.pool.wake(claim)
 
-    def _wake(self, claim: Claim) -> None:
-        cast("threading.Lock", claim.parked).release()
+    def wake(self, claim: Claim) -> None:
+        """End the wait of `park` of who was served. From any thread."""
+        if self.unpark(claim):
+            # it runs now, rather than when this thread waits for something: until then its connection would lie idle
+            time.sleep(0)
+
+    def unpark(self, claim: Claim) -> bool:
+        """End the wait of `park`; False if it does not wait any more. From any thread."""
+        if claim.parked is None:
+            return False
+        try:
+            cast("threading.Lock", claim.parked).release()
+        except RuntimeError:
+            return False  # it was woken before, and has not looked yet
+        return True
 
     # -- SQLAlchemy's duties
 
@@ -451,19 +373,25 @@ class FairPool(Pool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
+        fresh.lends = self.lends
         if self._joined and room.process == os.getpid():
             fresh.join(room, self.kind)
         elif self._joined:  # a forked child must not count what its parent holds
-            fresh.join(Room(room.name, room.seats.size, room.timeout, room.seats.limits), self.kind)
+            own = Room(room.name, room.seats.size, room.timeout, room.seats.limits)
+            own.ping_after, own.seats.waiters.is_bounded = room.ping_after, room.seats.waiters.is_bounded
+            fresh.join(own, self.kind)
         return fresh
 
     def dispose(self) -> None:
         """Close what is idle, and from now on whatever comes back. A second call does nothing more."""
         self.disposed = True
         self.room.settle()
+        for key, (kind, connection) in self.room.resting.copy().items():
+            if kind == self.kind and self.room.resting.pop(key, None) is not None:
+                release(connection)
         while (record := self.room.drain(self.kind)) is not None:
             record.close()
-        self._look_for_lost()
+        self.look_for_lost()
 
     def status(self) -> str:
         """Counts, for people."""
@@ -484,45 +412,3 @@ class FairPool(Pool):
     def size(self) -> int:
         """Most connections of all pools that share the seats."""
         return self.room.seats.size
-
-
-class FairAsyncPool(FairPool):
-    """The same for asyncio, for `create_async_engine`. One event loop per pool; other threads may only return."""
-
-    _is_asyncio = True
-
-    def _park(self, claim: Claim, seconds: float) -> bool:
-        return util.await_only(self._park_async(claim, seconds))
-
-    async def _park_async(self, claim: Claim, seconds: float) -> bool:
-        loop = asyncio.get_running_loop()
-        with self.room.lock:
-            if self.room.seats.seated(claim):
-                return True
-            future: asyncio.Future[bool] = loop.create_future()
-            claim.parked = future
-        timer = loop.call_later(seconds, _settle, future, False)
-        try:
-            return await future
-        finally:
-            timer.cancel()
-
-    def _wake(self, claim: Claim) -> None:
-        future = cast("asyncio.Future[bool]", claim.parked)
-        loop = future.get_loop()
-        if _running_loop() is loop:
-            _settle(future, True)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, future, True)
-
-
-def _settle(future: asyncio.Future[bool], value: bool) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

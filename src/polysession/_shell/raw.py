@@ -18,221 +18,56 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, cast
 
-from .. import dialects
 from ..dialects.reading import reads_pragma
 from . import sqlite
-from .readonly import CHANGED, START, Verdicts, mode_of, refused
+from .raw_judge import refusing
+from .worker import waiting_for_worker
 
-__all__ = ["ReadConnection", "connector"]
+__all__ = ["ReadConnection", "connector", "patient"]
 
 
 def connector(dialect: Any) -> Callable[..., Any]:
     """What opens a connection for reads, as `Dialect.connect` does; that itself for a driver that is not known here."""
+    from . import raw_mysql, raw_postgresql  # whoever uses SQLite alone needs none of them
+
     match dialect.driver, dialect.is_async:
         case "psycopg", False:
-            return _psycopg(False).connect  # type: ignore[no-any-return]  # the driver is imported by need only
+            return cast("Callable[..., Any]", raw_postgresql.psycopg_connection(False).connect)
         case "psycopg", True:
-            return functools.partial(dialect.connect, async_creator_fn=_psycopg(True).connect)
+            return functools.partial(dialect.connect, async_creator_fn=raw_postgresql.psycopg_connection(True).connect)
         case "asyncpg", _:
-            return functools.partial(dialect.connect, connection_class=_asyncpg())
+            return functools.partial(dialect.connect, connection_class=raw_postgresql.asyncpg_connection())
         case "pymysql", _:
-            return cast("Callable[..., Any]", _pymysql())
+            return cast("Callable[..., Any]", raw_mysql.pymysql_connection())
         case "asyncmy", _:
-            return functools.partial(dialect.connect, async_creator_fn=_asyncmy)
+            return functools.partial(dialect.connect, async_creator_fn=raw_mysql.asyncmy_connect)
+        case "aiosqlite", _:
+            creator = waiting_for_worker(dialect.loaded_dbapi.aiosqlite)
+            return functools.partial(dialect.connect, async_creator_fn=creator)
         case _:
             return dialect.connect  # type: ignore[no-any-return]  # as above
 
 
-def _judge(backend: str, *, from_driver: bool) -> Callable[[Any], None]:
-    """Raises for a text that must not be sent."""
-    reads = dialects.of(backend).reads
-    verdicts = Verdicts(lambda text: reads.refusal(text, from_driver=from_driver))
+def patient(dialect: Any) -> Callable[..., Any]:
+    """What opens a connection for writes, as `Dialect.connect` does.
 
-    def judge(text: Any) -> None:
-        if isinstance(text, bytes | bytearray):
-            text = text.decode(errors="replace")
-        what = verdicts[text] if isinstance(text, str) else "a text that cannot be judged"
-        if what is not None:
-            raise refused(what, None)
-
-    return judge
-
-
-def _refusing(*names: str) -> dict[str, Callable[..., Any]]:
-    """Methods that refuse."""
-
-    def refusing(name: str) -> Callable[..., Any]:
-        def refuse(self: Any, *args: Any, **named: Any) -> Any:
-            raise refused(f"{name}()", None)
-
-        return refuse
-
-    return {name: refusing(name) for name in names}
-
-
-def _judging(base: type, judge: Callable[[Any, Any], None], *names: str) -> dict[str, Callable[..., Any]]:
-    """Methods of `base` that judge their first argument; coroutine functions are as before."""
-
-    def judging(name: str) -> Callable[..., Any]:
-        method = getattr(base, name)
-
-        @functools.wraps(method)
-        def judged(self: Any, text: Any, *args: Any, **named: Any) -> Any:
-            judge(self, text)
-            return method(self, text, *args, **named)
-
-        return judged
-
-    return {name: judging(name) for name in names}
-
-
-# -- PostgreSQL
-
-
-@functools.cache
-def _psycopg(asynchronous: bool) -> Any:
-    """A subclass of psycopg's connection whose cursors judge.
-
-    It never says BEGIN READ WRITE, also if asked for: nothing is said, and the session's READ ONLY stays in force.
+    That of psycopg for asyncio finishes what a cancellation interrupts: it asks the server to cancel the statement and
+    waits for the end. By itself it does so too, but a second cancellation makes it leave the statement running in a
+    server's session of which nobody knows any more. That of asyncmy closes itself when it is cancelled; it keeps a
+    link on which the server's end of that can be awaited. aiosqlite leaves its thread behind where it cannot connect.
     """
-    import psycopg
-    from psycopg.sql import Composable
+    from . import raw_mysql, raw_postgresql  # as above
 
-    judge_text = _judge("postgresql", from_driver=False)
-    base: Any = psycopg.AsyncConnection if asynchronous else psycopg.Connection
-
-    def judge(cursor: Any, query: Any) -> None:
-        judge_text(query.as_string(cursor) if isinstance(query, Composable) else query)
-        _refuse_if_changed(cursor.connection)
-
-    @functools.cache
-    def judging(cursor_class: type) -> type:
-        methods = _judging(cursor_class, judge, "execute", "executemany", "stream", "copy")
-        return type(f"Read{cursor_class.__name__}", (cursor_class,), methods)
-
-    class ReadConnection(base):  # type: ignore[misc]  # one text for the two classes of the driver
-        """For reads."""
-
-        @property
-        def cursor_factory(self) -> Any:
-            return self._judging_factory
-
-        @cursor_factory.setter
-        def cursor_factory(self, factory: Any) -> None:
-            self._judging_factory = judging(factory)
-
-        def set_read_only(self, value: bool | None) -> Any:
-            return super().set_read_only(value or None)
-
-    for name, refuse in _refusing("tpc_begin", "tpc_prepare", "tpc_commit", "tpc_rollback").items():
-        setattr(ReadConnection, name, refuse)
-    return ReadConnection
-
-
-@functools.cache
-def _asyncpg() -> type:
-    """A subclass of asyncpg's connection that judges."""
-    import asyncpg
-
-    judge_text = _judge("postgresql", from_driver=True)
-
-    def judge(connection: Any, query: Any) -> None:
-        judge_text(query)
-        _refuse_if_changed(connection)
-
-    base: Any = asyncpg.Connection
-    texts = ("execute", "executemany", "fetch", "fetchval", "fetchrow", "fetchmany", "cursor", "copy_from_query")
-    methods = _judging(base, judge, *texts) | _refusing("copy_to_table", "copy_records_to_table")
-
-    async def prepare(connection: Any, query: str, **named: Any) -> _Prepared:
-        judge(connection, query)
-        return _Prepared(connection, await base.prepare(connection, query, **named))
-
-    return type("ReadConnection", (base,), {**methods, "prepare": prepare})
-
-
-class _Prepared:
-    """A prepared statement of asyncpg: judged when it was prepared, and not run once the connection may write."""
-
-    __slots__ = ("_connection", "_statement")
-
-    def __init__(self, connection: Any, statement: Any) -> None:
-        self._connection = connection
-        self._statement = statement
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("get_"):
-            _refuse_if_changed(self._connection)
-        return getattr(self._statement, name)
-
-
-def _refuse_if_changed(connection: Any) -> None:
-    """Raise if the server has reported that the connection may write."""
-    known = connection.__dict__
-    if "polysession_mode" not in known:
-        known["polysession_mode"] = mode_of(connection)
-    mode = known["polysession_mode"]
-    if mode is not None and not mode():
-        raise refused(CHANGED, None)
-
-
-# -- MySQL and MariaDB
-
-
-@functools.cache
-def _pymysql() -> Any:
-    """A subclass of PyMySQL's connection that judges; it does not connect again, which would forget READ ONLY."""
-    import pymysql.connections
-
-    return _judging_mysql(pymysql.connections.Connection)
-
-
-async def _asyncmy(*args: Any, **named: Any) -> Any:
-    connection = _asyncmy_class()(*args, **named)
-    connection.open_to_settings = True
-    try:
-        await connection.connect()
-    finally:
-        connection.open_to_settings = False
-    return connection
-
-
-@functools.cache
-def _asyncmy_class() -> Any:
-    import asyncmy.connection
-
-    return _judging_mysql(asyncmy.connection.Connection)
-
-
-def _judging_mysql(base: Any) -> Any:
-    judge = _judge("mysql", from_driver=True)
-
-    class ReadConnection(base):  # type: ignore[misc]  # one text for two drivers
-        """For reads. While it connects it sends what it was configured to send."""
-
-        open_to_settings = True
-
-        def __init__(self, *args: Any, **named: Any) -> None:
-            super().__init__(*args, **named)
-            self.open_to_settings = False
-
-        def connect(self, *args: Any, **named: Any) -> Any:
-            if not self.open_to_settings:
-                raise refused("connect()", None)
-            return super().connect(*args, **named)
-
-        def begin(self) -> Any:
-            raise refused("begin()", None)
-
-        def query(self, sql: Any, *args: Any, **named: Any) -> Any:
-            if not self.open_to_settings and sql != START:
-                judge(sql)
-            return super().query(sql, *args, **named)
-
-    return ReadConnection
-
-
-# -- SQLite
+    match dialect.driver, dialect.is_async:
+        case "psycopg", True:
+            return functools.partial(dialect.connect, async_creator_fn=raw_postgresql.patient_psycopg().connect)
+        case "asyncmy", _:
+            return functools.partial(dialect.connect, async_creator_fn=raw_mysql.patient_asyncmy_connect)
+        case "aiosqlite", _:
+            creator = waiting_for_worker(dialect.loaded_dbapi.aiosqlite)
+            return functools.partial(dialect.connect, async_creator_fn=creator)
+        case _:
+            return dialect.connect  # type: ignore[no-any-return]  # SQLAlchemy's, with the driver's arguments
 
 
 def _allow(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
@@ -265,7 +100,7 @@ class ReadConnection(sqlite.Connection):
         return super().blobopen(*args, **{**named, "readonly": True})
 
 
-for _name, _refuse in _refusing(
+for _name, _refuse in refusing(
     "set_authorizer", "enable_load_extension", "load_extension", "deserialize", "executescript", "setconfig"
 ).items():
     setattr(ReadConnection, _name, _refuse)

@@ -12,6 +12,7 @@ What is judged once is remembered by its text: for SQLAlchemy's cached statement
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,38 +20,20 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from .. import dialects
+from ..dialects.reading import Reading
 from ..errors import ReadOnlyUnit
 from . import sqlite
+from .notes import notes_of, say
+from .verdicts import Judge, Order
 from .watch import watch_of
 
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["Verdicts", "guard_reads", "judge_given", "mode_of", "refused"]
+__all__ = ["guard_reads", "judge_given", "mode_of", "refused"]
 
 _MODE = "polysession_mode"
 """Where a connection keeps the question whether its server still refuses writes."""
-_MOST: int = 1000
-_LONGEST: int = 10_000
-"""Verdicts that are remembered, and characters of a text for which one is."""
-
-
-class Verdicts(dict[str, str | None]):
-    """What was found of each text: None, or what it is that must not be sent. Thread-safe, bounded."""
-
-    __slots__ = ("_judge",)
-
-    def __init__(self, judge: Callable[[str], str | None]) -> None:
-        super().__init__()
-        self._judge = judge
-
-    def __missing__(self, text: str) -> str | None:
-        verdict = self._judge(text)
-        if len(self) >= _MOST:
-            self.clear()  # texts that come again are judged again
-        if len(text) <= _LONGEST:
-            self[text] = verdict
-        return verdict
 
 
 def refused(what: str, holding: Holding | None, *, do: str = "open the unit with begin()") -> ReadOnlyUnit:
@@ -74,42 +57,33 @@ START = "START TRANSACTION READ ONLY"
 CHANGED = "anything more: a statement has switched off that the server refuses writes"
 
 
-def guard_reads(engine: Engine) -> None:
-    """Judge every statement of this engine, and let none of its transactions last. For engines of our making."""
+def guard_reads(engine: Engine) -> Judge:
+    """Let no transaction of this engine last; the judge of its statements. For engines of our making."""
     dialect: Any = engine.dialect
-    verdicts = Verdicts(dialects.of(dialect.name).reads.refusal)
-    reports = dialect.name == "postgresql"
-
-    def judged(send: Callable[..., None]) -> Callable[..., None]:
-        def send_judged(cursor: Any, statement: str, *rest: Any, **named: Any) -> None:
-            what = verdicts[statement]
-            if what is None and not reports:
-                send(cursor, statement, *rest, **named)
-                return
-            context = named.get("context") or rest[-1]
-            connection: Connection = context.root_connection
-            if what is None:
-                mode = _known(connection).get(_MODE)
-                if mode is None or mode():
-                    send(cursor, statement, *rest, **named)
-                    return
-                what = CHANGED
-            watch = watch_of(connection)
-            raise refused(what, None if watch is None else watch.holding)
-
-        return send_judged
-
-    dialect.do_execute = judged(dialect.do_execute)
-    dialect.do_executemany = judged(dialect.do_executemany)
-    dialect.do_execute_no_params = judged(dialect.do_execute_no_params)
     dialect.do_commit = _rolling_back(dialect)
     if dialect.name == "sqlite":
         dialect.do_rollback = dialect.do_commit
     if dialect.name in ("mysql", "mariadb"):
         dialect.do_begin = _beginning(dialect)
-    event.listen(engine, "connect", _prepare(dialect.name))
-    if reports:
+    event.listen(engine, "connect", _prepare(dialect))
+    if dialect.name != "sqlite":
         event.listen(engine, "checkin", _close_if_changed)
+    return _refusing(dialects.of(dialect.name).reads)
+
+
+def _refusing(reads: Reading) -> Judge:
+    def judge(text: str) -> Order | None:
+        what = reads.refusal(text)
+        if what is None:
+            return None
+
+        def refuse(context: Any) -> None:
+            watch = watch_of(context.root_connection)
+            raise refused(what, None if watch is None else watch.holding)
+
+        return refuse
+
+    return judge
 
 
 def _beginning(dialect: Any) -> Callable[[Any], None]:
@@ -118,7 +92,7 @@ def _beginning(dialect: Any) -> Callable[[Any], None]:
 
     def begin(connection: Any) -> None:
         if not dialect.detect_autocommit_setting(connection):
-            _say(connection, START)
+            say(connection.cursor(), START)
 
     return begin
 
@@ -129,7 +103,7 @@ def _rolling_back(dialect: Any) -> Callable[[Any], None]:
 
     def on_sqlite(connection: Any) -> None:
         # its connections are in the driver's autocommit, where SQLAlchemy would skip the rollback of our own BEGIN
-        raw: sqlite.Connection | None = _known(connection).get("polysession_sqlite")
+        raw: sqlite.Connection | None = notes_of(connection).get(sqlite.RAW)
         if raw is not None and raw.is_open and raw.in_transaction:
             connection.rollback()
 
@@ -147,35 +121,30 @@ def _is_serializable(connection: Any) -> bool:
     return any("serializable" in str(getattr(level, "name", level)).lower() for level in levels)
 
 
-def _known(connection: Any) -> Any:
-    """What is known of a connection; nothing of the one by which SQLAlchemy looks at a server before all others."""
-    try:
-        return connection.info
-    except NotImplementedError:
-        return {}
+_TRACKS = (10, 2, 2)
+"""MariaDB knows session tracking since this version (MariaDB documentation, session_track_system_variables)."""
 
 
-def _prepare(backend: str) -> Callable[[Any, Any], None]:
+def _prepare(dialect: Any) -> Callable[[Any, Any], None]:
     """What is done with a new connection, after all other settings."""
+    backend = dialect.name
 
     def prepare(connection: Any, record: Any) -> None:
         if backend == "postgresql":
             driver = connection if hasattr(connection, "pgconn") else connection.driver_connection
             record.info[_MODE] = mode_of(driver)
         elif backend == "sqlite":
-            record.info["polysession_sqlite"].arm()
+            record.info[sqlite.RAW].arm()
         else:
-            _say(connection, dialects.of(backend).read_only().apply)
+            found = dialects.of("mariadb" if dialect.is_mariadb else backend)
+            say(connection.cursor(), found.read_only().apply)
+            if found.reports_mode is not None and dialect.server_version_info >= _TRACKS:
+                say(connection.cursor(), found.reports_mode)
+            driver = getattr(connection, "driver_connection", connection)
+            if hasattr(driver, "open_to_settings"):
+                driver.open_to_settings = False
 
     return prepare
-
-
-def _say(connection: Any, statement: str) -> None:
-    cursor = connection.cursor()
-    try:
-        cursor.execute(statement)
-    finally:
-        cursor.close()
 
 
 def mode_of(driver: Any) -> Callable[[], bool] | None:
@@ -194,9 +163,11 @@ def mode_of(driver: Any) -> Callable[[], bool] | None:
 
         return by_psycopg if pgconn.parameter_status(name) == b"on" else None
     settings = driver.get_settings()
+    # as an attribute it is looked for everywhere else first, and that takes five times as long
+    ask = getattr(settings, "__getattr__", functools.partial(getattr, settings))
 
     def by_asyncpg() -> bool:
-        return bool(settings.default_transaction_read_only == "on")
+        return bool(ask("default_transaction_read_only") == "on")
 
     return by_asyncpg if getattr(settings, "default_transaction_read_only", "") == "on" else None
 
@@ -207,7 +178,8 @@ def _close_if_changed(connection: Any, record: Any) -> None:
         return
     mode = record.info.get(_MODE)
     begun = getattr(record.driver_connection, "is_in_transaction", None)  # asyncpg's, which lets BEGIN pass
-    if (mode is not None and not mode()) or (begun is not None and begun()):
+    may_write = getattr(record.driver_connection, "may_write", None)  # of our class for MySQL and MariaDB
+    if (mode is not None and not mode()) or (begun is not None and begun()) or (may_write is not None and may_write()):
         record.invalidate()
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from .. import dialects
 from ..dialects.rows import ErrorSigns
+from ..errors import ConfigError
 from ..failures import Kind, Phase
 from ..topology import Endpoint
 from .signs import driver_error, signs_of
@@ -54,6 +55,8 @@ def explain(error: Exception, endpoint: Endpoint) -> tuple[Kind, str]:
     kind = dialects.of(backend).classify(signs, Phase.NOTHING_SENT).kind
     words = [part for part in found.args if isinstance(part, str)]
     text = words[-1] if words else str(found)
+    if isinstance(found, ConfigError):
+        text = f"{found.what}; {found.why}"
     # libpq tells one line for each address that it tried, and asks a question after it
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.rstrip().endswith("?")]
     text = _with_cause("; ".join(lines) or type(found).__name__, found)

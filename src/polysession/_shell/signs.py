@@ -16,9 +16,11 @@ from ..failures import Failure, Kind, Phase
 from ..options import Access
 
 __all__ = [
+    "backend_of",
     "classify",
     "driver_error",
     "is_transient",
+    "kind_of",
     "said_by_server",
     "signs_of",
     "takes_transaction",
@@ -76,6 +78,13 @@ def takes_transaction(error: BaseException, backend: str) -> bool:
     return dialects.of(backend).classify(signs, Phase.BODY).transaction_lost
 
 
+def kind_of(error: BaseException, backend: str, access: Access | None = None) -> Kind:
+    """What this driver error of a statement or a log-in means."""
+    found = _unadapted(error)
+    signs = _signs(found, closed=False, nothing_sent=False, access=access)
+    return dialects.of(backend).classify(signs, Phase.BODY).kind
+
+
 def said_by_server(error: BaseException) -> bool:
     """The server itself reported this driver error; the driver did not find it before anything was sent.
 
@@ -129,19 +138,31 @@ _BACKENDS = {
 """By the top module of a driver's exceptions, the database it speaks to."""
 
 
+def backend_of(error: BaseException) -> str | None:
+    """`postgresql`, `mysql` or `sqlite`, by the driver that raised `error`; None if no known one had a part in it."""
+    found = driver_error(error)
+    if found is None:
+        return None
+    adapter = type(getattr(error, "orig", None)).__module__.rpartition(".")[2]  # of SQLAlchemy, around an OSError
+    return _BACKENDS.get(type(found).__module__.partition(".")[0]) or _BACKENDS.get(adapter)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the whole unit of work in which `error` came may succeed when it is repeated, and may be repeated.
 
     True only for errors that are known to be of the passing kind and to have left nothing committed: an error that
     left one of our units says how that ended; of any other one without a statement it is assumed that it came from
-    COMMIT. For other retry libraries: `stamina.retry(on=is_transient)`. Never raises. Repeat the whole unit with a
-    new session, not the statement.
+    COMMIT. For other retry libraries: `stamina.retry(on=is_transient)`. Never raises: what is no exception, such as
+    the `__cause__` of an error that has none, is not transient. Repeat the whole unit with a new session, not the
+    statement.
     """
+    if not isinstance(error, BaseException):
+        return False
     outcome = outcome_of(error)
     found = driver_error(error)
     if found is None or outcome not in (None, Outcome.ROLLED_BACK):
         return False
-    backend = _BACKENDS.get(type(found).__module__.partition(".")[0])
+    backend = backend_of(error)
     if backend is None:
         return False
     certain = outcome is Outcome.ROLLED_BACK or was_connecting(error) or getattr(error, "statement", None) is not None

@@ -18,9 +18,12 @@ import time
 import weakref
 from collections.abc import Iterable
 from enum import Enum
-from typing import Any, Self
+from typing import Any, Final, Self
 
-__all__ = ["Begin", "Connection", "connection_factory"]
+__all__ = ["RAW", "Begin", "Connection", "connection_factory", "driver_cursor"]
+
+RAW: Final = "polysession_sqlite"
+"""Where a connection of the pool keeps the connection of this module that is below it."""
 
 
 class Begin(Enum):
@@ -35,8 +38,15 @@ _STANDS_ALONE = re.compile(r"\s*(?:BEGIN|COMMIT|END|ROLLBACK|PRAGMA|VACUUM|ATTAC
 """Statements that control transactions themselves or cannot run inside one."""
 
 
+_MANY = 64
+"""Cursors that a connection knows before it looks which of them are still there."""
 _PROGRESS = 10_000
 """Instructions of SQLite's virtual machine between two looks at the clock: a fraction of a millisecond."""
+
+
+_execute = sqlite3.Cursor.execute
+_make_cursor = sqlite3.Connection.cursor
+"""On the path of every statement: `super()` is looked up each time before Python 3.12."""
 
 
 class Cursor(sqlite3.Cursor):
@@ -46,20 +56,23 @@ class Cursor(sqlite3.Cursor):
 
     def execute(self, sql: str, parameters: Any = (), /) -> Self:
         """As `sqlite3.Cursor.execute`."""
-        self._begin(sql)
-        super().execute(sql, parameters)
+        connection = self.connection
+        if connection.begin is not Begin.NONE and not connection.in_transaction:
+            self._begin(sql)
+        _execute(self, sql, parameters)
         return self
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
         """As `sqlite3.Cursor.executemany`."""
-        self._begin(sql)
+        connection = self.connection
+        if connection.begin is not Begin.NONE and not connection.in_transaction:
+            self._begin(sql)
         super().executemany(sql, parameters)
         return self
 
     def _begin(self, sql: str) -> None:
-        connection = self.connection
-        if connection.begin is not Begin.NONE and not connection.in_transaction and not _STANDS_ALONE.match(sql):
-            super().execute(connection.begin.value)
+        if not _STANDS_ALONE.match(sql):
+            super().execute(self.connection.begin.value)
 
 
 class Connection(sqlite3.Connection):
@@ -72,13 +85,19 @@ class Connection(sqlite3.Connection):
         kwargs["isolation_level"] = None
         self._timeout = float(kwargs.get("timeout", 5.0))
         super().__init__(*args, **kwargs)
-        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
+        self._cursors: list[weakref.ref[sqlite3.Cursor]] = []
+        """Those that were made since `finish`, and not many dead ones. A `WeakSet` would cost two calls for each."""
 
     def cursor(self, factory: Any = None) -> Any:
         """As `sqlite3.Connection.cursor`; the cursor is known to the connection until it is closed."""
-        cursor = super().cursor(Cursor if factory is None else factory)
-        self._cursors.add(cursor)
+        cursor = _make_cursor(self, Cursor if factory is None else factory)
+        _note(self, cursor)
         return cursor
+
+    def begin_before(self, sql: str) -> None:
+        """Begin the transaction for a statement of a `driver_cursor`. None may have begun."""
+        if not _STANDS_ALONE.match(sql):
+            _execute(_make_cursor(self), self.begin.value)
 
     def stop_at(self, deadline_at: float) -> None:
         """Interrupt statements that run past this moment of `time.monotonic()`, and end waiting for a lock there too.
@@ -104,7 +123,10 @@ class Connection(sqlite3.Connection):
 
     def finish(self) -> None:
         """Close every cursor that is still open, so that no statement holds a lock."""
-        for cursor in list(self._cursors):
+        for known in list(self._cursors):
+            cursor = known()
+            if cursor is None:
+                continue
             try:
                 cursor.close()
             except sqlite3.Error:
@@ -122,6 +144,20 @@ class Connection(sqlite3.Connection):
                 super().rollback()
         finally:
             super().close()
+
+
+def driver_cursor(connection: Connection) -> sqlite3.Cursor:
+    """The driver's own cursor, for who says `begin_before` himself; it is closed with the connection, too."""
+    cursor = _make_cursor(connection)
+    _note(connection, cursor)
+    return cursor
+
+
+def _note(connection: Connection, cursor: sqlite3.Cursor) -> None:
+    cursors = connection._cursors
+    if len(cursors) >= _MANY:
+        cursors[:] = [known for known in cursors if known() is not None]
+    cursors.append(weakref.ref(cursor))
 
 
 def connection_factory(made: list[Connection], cls: type[Connection] = Connection) -> Any:

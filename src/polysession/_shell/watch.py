@@ -1,8 +1,6 @@
 """What is seen of every statement of a holding: how many, how long, whether its deadline or its transaction is gone.
 
-`Dialect.do_execute`, `do_executemany` and `do_execute_no_params` are the documented methods through which SQLAlchemy
-sends every statement (SQLAlchemy documentation, "Core Internals"). They are wrapped on the dialect of each engine of
-our making: unlike connection events, which switch SQLAlchemy to its slower path, this costs well under a microsecond.
+`sending` asks before and tells after each statement.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection, Engine
@@ -18,15 +15,20 @@ from sqlalchemy.engine import Connection, Engine
 from .. import dialects
 from ..dialects.base import StatementTimeout
 from ..errors import DeadlineExceeded, UnitOwnsCommit, UnitRolledBack
+from ..failures import Kind
 from . import pooled
-from .signs import said_by_server, takes_transaction
+from .lease import cursor_of
+from .loan import Loan
+from .signs import kind_of, said_by_server, takes_transaction
+from .sqlite import RAW
 
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["Watch", "attach", "watch_of", "watch_statements"]
+__all__ = ["Watch", "attach", "watch_of"]
 
-_MARK = "_polysession_watch"
+MARK = "_polysession_watch"
+"""The attribute of SQLAlchemy's connection that has the watch of its session; `sending` reads it by this name."""
 _UNDO = "polysession_undo"
 """Where a connection keeps what undoes a limit that outlived its unit; done before its next use, not before."""
 _SLACK = 0.05
@@ -39,23 +41,31 @@ class Watch:
     __slots__ = (
         "aborted",
         "allowed",
+        "began",
+        "bound_at",
         "bounds",
         "deadline_at",
+        "ended",
         "holding",
         "in_database",
         "in_transaction",
         "in_use",
-        "limit",
+        "limits",
         "lost",
+        "patience",
+        "severed",
+        "spent_before",
         "statements",
         "timed",
         "waited",
+        "wrote",
     )
 
     def __init__(
         self, holding: Holding, deadline: float | None, deadline_at: float | None, *, in_transaction: bool
     ) -> None:
         self.holding = holding
+        """Until the end of a unit; then its connections are closed, and nothing more is to be seen."""
         self.in_transaction = in_transaction
         """Its statements run in a transaction of the server's, not each on its own."""
         self.deadline_at = deadline_at
@@ -65,15 +75,30 @@ class Watch:
         """Whose deadline it is: has its name and the place where it was opened."""
         self.bounds: list[tuple[Any, float | None, float | None]] = []
         """The deadlines around the one in force, while a part of the unit has one of its own."""
+        self.bound_at = math.inf
+        """For threads: when the links of its holding are broken, in seconds of `time.monotonic()`."""
+        self.severed = False
+        """They were."""
         self.in_use: threading.Lock | None = None
         """For a session that may change hands: taken while one of its statements is under way."""
         self.statements = 0
         self.in_database = 0.0
         """Seconds in which the database worked or its answer was under way."""
+        self.spent_before = (0, 0.0)
+        """Statements, and seconds in the database, before it got the connection that it has. (Of a unit over several
+        databases: before it got the first one.)"""
+        self.began = 0.0
+        """When its last statement was sent, in seconds of `time.perf_counter()`."""
+        self.ended = math.inf
+        """When that statement was over, or its connection was taken after it; the same clock."""
+        self.patience = math.inf
+        """Seconds for which a transaction may be open without a statement before it is told."""
+        self.wrote = False
+        """Something was sent that may change or lock rows. Known on MariaDB and MySQL only."""
         self.waited = 0.0
         """Seconds spent waiting for a connection."""
-        self.limit: float | None = None
-        """What the server was last told a statement may take."""
+        self.limits: dict[Engine, float] = {}
+        """What each server was last told a statement may take."""
         self.lost: BaseException | None = None
         """After this error the server had rolled back the whole transaction by itself."""
         self.aborted: BaseException | None = None
@@ -86,12 +111,56 @@ class Watch:
             left = self.deadline_at - time.monotonic()
             if left <= 0:
                 raise self.exceeded("before a statement")
-            if self.limit is None or left < self.limit * 0.9 - _SLACK:
-                self.limit = left
+            limit = self.limits.get(connection.engine)
+            if limit is None or left < limit * 0.9 - _SLACK:
+                self.limits[connection.engine] = left
                 self._limit_statements(connection, left)
-        elif self.limit is not None:
-            self.limit = None
+        elif self.limits and self.limits.pop(connection.engine, None) is not None:
             self._lift_limit(connection)
+
+    def reseated(self, loan: Loan) -> None:
+        """The unit has another connection: undo what was set for somebody else; what holds here is said anew."""
+        self.spent_before = (self.statements, self.in_database)
+        assert loan.engine is not None
+        self.limits.pop(loan.engine, None)
+        undo = loan.info.pop(_UNDO, None)
+        if isinstance(undo, str):
+            cursor = loan.seat().cursor()
+            try:
+                cursor.execute(undo)
+            finally:
+                cursor.close()
+        elif undo is not None:
+            undo()
+
+    def sends(self) -> float:
+        """COMMIT or ROLLBACK is about to be sent: when. For statements `sending` does the same without a call."""
+        began = self.began = time.perf_counter()
+        if began - self.ended > self.patience:
+            self.resumed(began)
+        return began
+
+    def answered(self, began: float) -> None:
+        """What was sent then was answered, or has failed."""
+        ended = self.ended = time.perf_counter()
+        self.in_database += ended - began
+
+    def resumed(self, began: float) -> None:
+        """A statement, COMMIT or ROLLBACK is about to be sent, later than `patience` allows: tell where that was."""
+        self.holding.idled(began - self.ended)
+        self.ended = began  # it is told once
+
+    @property
+    def now_in_database(self) -> float:
+        """As `in_database`, with what is under way. May be read by any thread."""
+        ended, began = self.ended, self.began
+        return self.in_database + (time.perf_counter() - began if began > ended else 0.0)
+
+    @property
+    def idle(self) -> float:
+        """Seconds since its last statement was over, or its connection taken; 0 while one is under way."""
+        ended, began = self.ended, self.began
+        return 0.0 if began > ended or ended == math.inf else time.perf_counter() - ended
 
     def tighten(self, timed: Any, allowed: float, deadline_at: float) -> None:
         """Until `loosen`, the deadline is that of `timed`, a part of the unit; it must not be a later one."""
@@ -102,19 +171,26 @@ class Watch:
         """Undo `tighten`; nothing if the deadline in force is another one's."""
         if self.timed is timed and self.bounds:
             self.timed, self.allowed, self.deadline_at = self.bounds.pop()
-            if self.limit is not None:
-                self.limit = math.inf  # the server still has the tighter one
+            self.limits = dict.fromkeys(self.limits, math.inf)  # the servers still have the tighter one
+
+    def sever(self) -> None:
+        """For the watchdog: break the links of its holding."""
+        self.holding.sever()
 
     def failed(self, error: BaseException, connection: Connection) -> None:
         """Note an error that took the transaction with it: what is sent next would run in another one."""
         backend = connection.dialect.name
+        if kind_of(error, backend, self.holding.access) is Kind.DEMOTED:
+            replace_all: Any = getattr(connection.engine.pool, "replace_all", None)  # of an engine of our making
+            if replace_all is not None:
+                replace_all()
         if self.in_transaction:
             if takes_transaction(error, backend):
                 self.lost = error
             elif dialects.of(backend).capabilities.errors_abort and said_by_server(error):
                 self.aborted = error
         elif said_by_server(error) and pooled.begin_anew(connection):
-            self.limit = None
+            self.limits.pop(connection.engine, None)
 
     def refuse_commit(self) -> None:
         """Raise what makes a COMMIT pointless: the transaction is gone, or the deadline has passed."""
@@ -178,7 +254,7 @@ class Watch:
         is_mariadb = getattr(connection.dialect, "is_mariadb", False)
         dialect = dialects.of("mariadb" if is_mariadb else connection.dialect.name)
         if dialect.capabilities.statement_timeout is StatementTimeout.CLIENT:
-            raw = connection.info.get("polysession_sqlite")
+            raw = connection.info.get(RAW)
             if raw is not None:
                 raw.stop_at(self.deadline_at)
                 connection.info[_UNDO] = raw.never_stop
@@ -206,74 +282,28 @@ def _undo(connection: Connection, undo: Any) -> None:
 
 
 def _say(connection: Connection, statement: str) -> None:
-    cursor = connection.connection.cursor()
+    cursor = cursor_of(connection)
     try:
         cursor.execute(statement)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            # SQLAlchemy has not seen it: the connection may be in the middle of an answer, and must not be used again
+            connection.invalidate(error)
+        raise
     finally:
         cursor.close()
 
 
-def attach(connection: Connection, watch: Watch) -> None:
-    """Let `watch` see the statements of this connection until it is given back."""
-    setattr(connection, _MARK, watch)
-    _undo(connection, connection.info.pop(_UNDO, None))
+def attach(connection: Connection, watch: Watch, info: Any) -> None:
+    """Let `watch` see the statements of this connection until it is given back; `info` has the notes on it."""
+    setattr(connection, MARK, watch)
+    watch.ended = time.perf_counter()
+    if watch.holding.only is not None:
+        watch.spent_before = (watch.statements, watch.in_database)
+    if _UNDO in info:
+        _undo(connection, info.pop(_UNDO))
 
 
 def watch_of(connection: Connection) -> Watch | None:
     """What sees the statements of this connection; None for one that no session of ours has taken."""
-    return getattr(connection, _MARK, None)
-
-
-def watch_statements(engine: Engine, controls: Mapping[str, str | None] | None = None) -> None:
-    """Wrap the methods of the engine's dialect that send a statement.
-
-    `controls` says of a text by which words it begins or ends a transaction: units refuse such a text.
-    """
-    dialect: Any = engine.dialect
-    now = time.perf_counter
-
-    def watched(send: Callable[..., None], context_at: int) -> Callable[..., None]:
-        def send_watched(*args: Any, **kwargs: Any) -> None:
-            context = kwargs.get("context") or (args[context_at] if len(args) > context_at else None)
-            connection: Connection | None = getattr(context, "root_connection", None)
-            watch: Watch | None = getattr(connection, _MARK, None)
-            if connection is None or watch is None:
-                send(*args, **kwargs)
-                return
-            if controls is not None and (words := controls[args[1]]) is not None:
-                watch.holding.refuse_control(words)
-            watch.before(connection)
-            in_use = watch.in_use
-            if in_use is not None and not in_use.acquire(blocking=False):
-                watch.holding.refuse_overlap()
-            began = now()
-            try:
-                send(*args, **kwargs)
-            except BaseException as error:
-                watch.failed(error, connection)
-                raise
-            else:
-                watch.aborted = None  # an aborted transaction takes no statement but a return to a savepoint
-            finally:
-                if in_use is not None:
-                    in_use.release()
-                watch.in_database += now() - began
-                watch.statements += 1
-
-        return send_watched
-
-    def forgiving(return_to: Callable[..., None]) -> Callable[..., None]:
-        def return_watched(connection: Connection, name: str) -> None:
-            return_to(connection, name)
-            watch: Watch | None = getattr(connection, _MARK, None)
-            if watch is not None:
-                watch.aborted = None
-                if watch.limit is not None:
-                    watch.limit = math.inf  # what was set behind the savepoint is undone with it
-
-        return return_watched
-
-    dialect.do_rollback_to_savepoint = forgiving(dialect.do_rollback_to_savepoint)
-    dialect.do_execute = watched(dialect.do_execute, 3)
-    dialect.do_executemany = watched(dialect.do_executemany, 3)
-    dialect.do_execute_no_params = watched(dialect.do_execute_no_params, 2)
+    return getattr(connection, MARK, None)

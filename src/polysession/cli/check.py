@@ -26,7 +26,10 @@ __all__ = ["ENVIRONMENT", "FILE", "check"]
 ENVIRONMENT = "POLYSESSION_CONFIG"
 FILE = "polysession.toml"
 
-_OTHER_SOURCES = ("name a file: polysession check FILE", f"set {ENVIRONMENT}", "give the URL of one database")
+_URL = "give the URL of one database: polysession check sqlite:///shop.db"
+_WHEN_NAMED = ("correct the path", _URL)
+_WHEN_SET = (f"correct {ENVIRONMENT}, which names it", "name a file: polysession check FILE")
+_WHEN_NOT_SAID = ("name a file: polysession check FILE", f"set {ENVIRONMENT}", _URL)
 _LONGEST = 3600.0
 _NARROWEST = 60
 
@@ -48,7 +51,7 @@ def check(file: str | None = None, *, json: bool = False, timeout: float = 5.0) 
         Seconds within which every database must have answered; all are asked at the same time.
     """
     source = file or os.environ.get(ENVIRONMENT) or FILE
-    report = _report(source, timeout)
+    report = _report(source, timeout, _WHEN_NAMED if file else _WHEN_SET if source != FILE else _WHEN_NOT_SAID)
     if json:
         sys.stdout.write(f"{to_json(report)}\n")
     else:
@@ -57,20 +60,23 @@ def check(file: str | None = None, *, json: bool = False, timeout: float = 5.0) 
     return int(report.exit_code)
 
 
-def _report(source: str, timeout: float) -> Report:
+def _report(source: str, timeout: float, sources: tuple[str, ...]) -> Report:
     shown = _shown(source)
     if not 0 < timeout <= _LONGEST:
         wrong = Problem(path="--timeout", expected=f"seconds above 0, at most {_LONGEST:g}", found=f"{timeout:g}")
         return Report(source=shown, problems=(wrong,))
-    topology = _read(source)
+    topology = _read(source, sources)
     if not isinstance(topology, Topology):
         return Report(source=shown, problems=topology)
     endpoints = [endpoint for database in topology.databases.values() for endpoint in database.endpoints]
     return make(shown, inspect(endpoints, timeout=timeout))
 
 
-def _read(source: str) -> Topology | tuple[Problem, ...]:
-    """The topology, or what is wrong. The error itself is dropped: its text is for code that cannot go on."""
+def _read(source: str, sources: tuple[str, ...]) -> Topology | tuple[Problem, ...]:
+    """The topology, or what is wrong; `sources` is what to do if there is no such file.
+
+    The error itself is dropped: its text is for code that cannot go on.
+    """
     try:
         if "://" in source:
             return config.from_mapping({"databases": {DEFAULT: source}})
@@ -79,7 +85,7 @@ def _read(source: str) -> Topology | tuple[Problem, ...]:
         problems: tuple[Problem, ...] = error.facts["problems"]
     if problems[0].path or problems[0].do:
         return problems
-    return (msgspec.structs.replace(problems[0], do=_OTHER_SOURCES),)
+    return (msgspec.structs.replace(problems[0], do=sources),)
 
 
 def _shown(source: str) -> str:

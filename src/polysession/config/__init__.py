@@ -10,8 +10,13 @@ expected and what was found. No password is shown, in no text, repr, or local va
 
     [databases.orders.pool]            # all keys are optional; the defaults are those of `PoolOptions`
     size = 20                          # most connections at once, at least 1
+    floor = 2                          # connections that are kept open though nobody uses them; 0 by default
     checkout_timeout = "5s"            # seconds as a number, or a text with the unit ms, s, m or h; above 0
     max_lifetime = "30m"               # likewise; 0 means never
+    ping_after = "30s"                 # idleness after which the server is asked whether it is there; 0 means never
+    reset = "always"                   # undo what units set on connections: "touched" (default), "always", "never"
+    overload = "shed"                  # while more come than can be served: refuse some, or "wait" (default)
+    idle_warning = "2s"                # a transaction without a statement for longer is told; 0 means never
 
     [databases.orders.connect]         # keyword arguments for the driver's connect(), as given
     application_name = "shop"

@@ -99,6 +99,11 @@ DRIVERS: tuple[Driver, ...] = (
 
 BACKENDS: tuple[str, ...] = tuple(dict.fromkeys(driver.backend for driver in DRIVERS))
 
+_OTHERS = ("mssql", "oracle", "cockroachdb", "redshift", "snowflake", "db2", "ibm_db_sa", "firebird")
+"""Backends that SQLAlchemy has a dialect for, or somebody else has, and this package has no table for."""
+
+_ELSEWHERE = "use SQLAlchemy's own sessionmaker for that database: what its errors mean is not known here"
+
 _DOORS = {True: "AsyncSessions", False: "Sessions", None: "either door"}
 
 
@@ -117,18 +122,24 @@ def resolve_driver(backend: str, driver: str | None, *, asynchronous: bool, path
     return chosen
 
 
-def choose(backend: str, driver: str | None, *, asynchronous: bool | None, path: str) -> Driver | Problem:
-    """As `resolve_driver`, but returns the problem; with `asynchronous=None`, what serves any door is good."""
+def choose(
+    backend: str, driver: str | None, *, asynchronous: bool | None, path: str, shown: str = ""
+) -> Driver | Problem:
+    """As `resolve_driver`, but returns the problem; with `asynchronous=None`, what serves any door is good.
+
+    `shown` is what a problem says it found; by default backend and driver.
+    """
     of_backend = [known for known in DRIVERS if known.backend == backend]
     if not of_backend:
-        near = closest(backend, BACKENDS)
+        near = closest(backend, BACKENDS) if backend not in _OTHERS else None
         return Problem(
             path=path,
             expected=f"a known backend ({', '.join(BACKENDS)})",
-            found=f'"{backend}"',
-            do=(f'write "{near}://"',) if near else (),
+            found=shown or f'"{backend}"',
+            do=(f'write "{near}://"',) if near else (_ELSEWHERE,) if backend in _OTHERS else (),
         )
     door = _DOORS[asynchronous]
+    known_as = f'"{backend}+{driver}"'
     fitting = [known for known in of_backend if known.fits(asynchronous)]
     offered = f"a driver of {backend} for {door} ({', '.join(known.name for known in fitting)})"
     if driver is None:
@@ -136,16 +147,23 @@ def choose(backend: str, driver: str | None, *, asynchronous: bool | None, path:
     else:
         candidates = [known for known in of_backend if known.name == driver]
     if not candidates:
-        near = closest(driver, (known.name for known in fitting)) or fitting[0].name
-        return Problem(path=path, expected=offered, found=f'"{backend}+{driver}"', do=(f'write "{backend}+{near}://"',))
+        near = closest(driver, (known.name for known in fitting))
+        meant = next((known for known in fitting if known.name == near), fitting[0])
+        return Problem(path=path, expected=offered, found=shown or known_as, do=_instead(meant))
     if not candidates[0].fits(asynchronous):
         return Problem(
             path=path,
             expected=offered,
-            found=f'"{backend}+{driver}", which only {_DOORS[not asynchronous]} can use',
-            do=(f'write "{backend}+{fitting[0].name}://"', f"use {_DOORS[not asynchronous]}"),
+            found=f"{shown or known_as}, which only {_DOORS[not asynchronous]} can use",
+            do=(*_instead(fitting[0]), f"use {_DOORS[not asynchronous]}"),
         )
     return next((known for known in candidates if known.importable), None) or _missing(candidates[0], fitting, path)
+
+
+def _instead(driver: Driver) -> tuple[str, ...]:
+    """What to write, and what to install for it if that is missing."""
+    write = f'write "{driver.scheme}://"'
+    return (write,) if driver.importable or not driver.install else (f"{write} and {driver.install}",)
 
 
 def _missing(wanted: Driver, fitting: list[Driver], path: str) -> Problem:

@@ -25,21 +25,26 @@ _HARMLESS = re.compile(r"(?:[A-Za-z ,/-]|'\\?.')+")
 _Outcome = Topology | ConfigError | MissingExtra
 
 
-def load_toml(path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None) -> Topology:
+def load_toml(
+    path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None, asynchronous: bool | None = None
+) -> Topology:
     """The topology that a TOML file describes; its shape is at the head of this package.
 
+    `asynchronous` is the door that the drivers must fit, the asynchronous or the synchronous one; None: either.
     `${NAME}` is looked up in `environ`, by default `os.environ`, now and not again. Connects to nothing. A relative
     path in an SQLite URL is relative to the current directory, not to the file.
 
     Raises `ConfigError` if the file cannot be read, is not TOML, or has keys that cannot be honoured (all of them are
     told at once), and `MissingExtra` if nothing is wrong but driver packages that are not installed.
     """
-    outcome = _load(path, environ)
+    outcome = _load(path, environ, asynchronous)
     del environ
     return _settle(outcome)
 
 
-def from_mapping(mapping: Mapping[str, Any], *, environ: Mapping[str, str] | None = None) -> Topology:
+def from_mapping(
+    mapping: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, asynchronous: bool | None = None
+) -> Topology:
     """The topology that a mapping of the same shape as the TOML file describes.
 
     For settings that another library has read: the `model_dump()` of a pydantic model, or msgspec's `to_builtins`. A
@@ -49,12 +54,12 @@ def from_mapping(mapping: Mapping[str, Any], *, environ: Mapping[str, str] | Non
 
     Raises as `load_toml` does.
     """
-    outcome = read(mapping, os.environ if environ is None else environ)
+    outcome = read(mapping, os.environ if environ is None else environ, asynchronous=asynchronous)
     del mapping, environ
     return _settle(outcome)
 
 
-def from_databases(given: object) -> Topology:
+def from_databases(given: object, *, asynchronous: bool | None = None) -> Topology:
     """The topology that a door's argument describes.
 
     That is a URL or an engine, for one database named "default"; or a mapping of names to URLs, engines or tables as in
@@ -63,10 +68,11 @@ def from_databases(given: object) -> Topology:
 
     Raises as `load_toml` does.
     """
-    outcome = read({"databases": given if isinstance(given, Mapping) else {DEFAULT: given}}, None)
+    databases = given if isinstance(given, Mapping) else {DEFAULT: given}
+    outcome = read({"databases": databases}, None, asynchronous=asynchronous)
     if isinstance(outcome, ConfigError) and _has_the_shape_of_a_file(given):
         outcome.do += ("give a mapping of the file's shape to from_mapping",)
-    del given
+    del given, databases
     return _settle(outcome)
 
 
@@ -81,33 +87,38 @@ def _settle(outcome: _Outcome) -> Topology:
     raise outcome
 
 
-def _load(path: str | os.PathLike[str], environ: Mapping[str, str] | None) -> _Outcome:
+def _load(path: str | os.PathLike[str], environ: Mapping[str, str] | None, asynchronous: bool | None) -> _Outcome:
     source = os.fspath(path)
     given = _parse(source)
-    if isinstance(given, str):
-        problem = Problem(path="", expected="a TOML file that can be read", found=given)
-        return report((problem,), source=source)
-    return read(given, os.environ if environ is None else environ, source=source)
+    if isinstance(given, Problem):
+        return report((given,), source=source)
+    return read(given, os.environ if environ is None else environ, source=source, asynchronous=asynchronous)
 
 
-def _parse(source: str) -> dict[str, Any] | str:
+def _parse(source: str) -> dict[str, Any] | Problem:
     """What the file says, or what was found in its place."""
     import tomllib  # 2 ms that only those pay who have a file
 
     try:
         # A byte order mark, as some editors write it, is no fault.
         return tomllib.loads(Path(source).read_text("utf-8-sig"))
+    except IsADirectoryError:
+        return _unreadable("a directory", "name the file in it")
     except OSError as error:
-        return (error.strerror or type(error).__name__).lower()
+        return _unreadable((error.strerror or type(error).__name__).lower())
     except UnicodeDecodeError:
-        return "bytes that are not UTF-8"
+        return _unreadable("bytes that are not UTF-8", "save it as UTF-8")
     except tomllib.TOMLDecodeError as error:
-        return f"text that is not TOML{_told_by(error)}"
+        return _unreadable(f"text that is not TOML{_told_by(error)}", "correct that place; texts stand in quotes")
     except RecursionError:
-        return "lists or tables nested too deeply"
+        return _unreadable("lists or tables nested too deeply", "take the outer ones away")
     except ValueError:
         # int() refuses more than 4300 digits, and tomllib passes that on.
-        return "a number that is too long"
+        return _unreadable("a number that is too long", "correct it")
+
+
+def _unreadable(found: str, *do: str) -> Problem:
+    return Problem(path="", expected="a TOML file that can be read", found=found, do=do)
 
 
 def _told_by(error: ValueError) -> str:

@@ -7,7 +7,6 @@ variable, and never shows any part of a URL but its scheme.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -83,6 +82,8 @@ def closest(given: object, known: Iterable[str], *, cutoff: float = 0.6) -> str 
     if not isinstance(given, str):
         return None
     # A long text is no misspelt key, and comparing it would take long.
+    import difflib  # for a wrong word only
+
     return next(iter(difflib.get_close_matches(given[:64].lower(), tuple(known), 1, cutoff)), None)
 
 

@@ -14,7 +14,19 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError, MissingExtra
-from ..topology import Address, Arguments, Database, Endpoint, Pooler, PoolOptions, Role, Topology
+from ..topology import (
+    Address,
+    Arguments,
+    Certainty,
+    Database,
+    Endpoint,
+    Overload,
+    Pooler,
+    PoolOptions,
+    Reset,
+    Role,
+    Topology,
+)
 from .drivers import choose
 from .environment import Text, expand
 from .problems import Problem, closest, join, kind, report, show, show_key
@@ -25,11 +37,30 @@ __all__ = ["read"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _TOP = ("databases", "defaults")
-_DATABASE = ("url", "replicas", "pooler", "pool", "connect")
+_DATABASE = ("url", "replicas", "pooler", "outcome", "pool", "connect")
 _DEFAULTS = ("pool",)
 _POOLERS = tuple(str(word) for word in Pooler)
+_CERTAINTIES = tuple(str(word) for word in Certainty)
 _POOLED = "postgresql"
 """The backend before which a pooler can be said to stand."""
+
+_OF_SQLALCHEMY = {
+    "pool_size": "write `size` in the table `pool`",
+    "max_overflow": "write `size` in the table `pool`: the most connections at once, with those that overflow",
+    "pool_timeout": "write `checkout_timeout` in the table `pool`",
+    "pool_recycle": "write `max_lifetime` in the table `pool`",
+    "recycle": 'write "max_lifetime"',
+    "timeout": 'write "checkout_timeout"',
+    "connect_args": "write them in the table `connect`",
+    "isolation_level": "say isolation=... where a unit is opened",
+    "echo": "let the logger sqlalchemy.engine log at INFO",
+}
+"""What `create_engine` calls it (SQLAlchemy documentation, "Engine Configuration"), and what to write here."""
+
+_SAID = {"autocommit": ..., "check_same_thread": False, "factory": None, "isolation_level": None}
+"""Arguments for SQLite that polysession gives itself, and what it gives; a factory of its own (`_shell/sqlite.py`).
+Python's driver has `autocommit` since 3.12: with any value of it, its `commit()` would do something else or nothing."""
+_SAID_BY_US = "nothing, because polysession says it itself"
 
 _DEEPEST = 32
 """Levels of tables within `connect`; a mapping that holds itself ends here."""
@@ -39,9 +70,14 @@ Origin = Mapping[str, str] | None
 """Where `${NAME}` is looked up; None: texts are taken as they are."""
 
 
-def read(given: object, environ: Origin, *, source: str = "") -> Topology | ConfigError | MissingExtra:
-    """The topology that `given` describes, or the error that tells all that is wrong with it."""
-    reading = _Reading(environ)
+def read(
+    given: object, environ: Origin, *, source: str = "", asynchronous: bool | None = None
+) -> Topology | ConfigError | MissingExtra:
+    """The topology that `given` describes, or the error that tells all that is wrong with it.
+
+    `asynchronous` is the door that the drivers must fit; None: either.
+    """
+    reading = _Reading(environ, asynchronous)
     topology = reading.topology(given)
     return report(reading.problems, source=source) if reading.problems else topology
 
@@ -49,8 +85,9 @@ def read(given: object, environ: Origin, *, source: str = "") -> Topology | Conf
 class _Reading:
     """One pass. Each method returns what it read, or a stand-in after it noted a problem."""
 
-    def __init__(self, environ: Origin) -> None:
+    def __init__(self, environ: Origin, asynchronous: bool | None) -> None:
         self.environ = environ
+        self.asynchronous = asynchronous
         self.problems: list[Problem] = []
 
     def topology(self, given: object) -> Topology:
@@ -77,8 +114,12 @@ class _Reading:
             return None
         pool = self.pool(table.get("pool"), f"{path}.pool")
         connect = self.connect(table.get("connect"), f"{path}.connect")
-        pooler = self.pooler(table.get("pooler"), f"{path}.pooler")
-        blank = Endpoint(database=name, pool=PoolOptions(**{**defaults, **pool}), pooler=pooler, connect=connect)
+        merged = PoolOptions(**{**defaults, **pool})
+        if merged.floor > merged.size:
+            expected = f"at most the size of the pool, {merged.size}"
+            self.note(f"{path}.pool.floor", expected, str(merged.floor), "raise size", "lower floor")
+        pooler = Pooler(self.word(table.get("pooler"), f"{path}.pooler", _POOLERS))
+        blank = Endpoint(database=name, pool=merged, pooler=pooler, connect=connect)
         primary = self.endpoint(table["url"], f"{path}.url" if is_table else path, blank)
         replicas = tuple(
             self.endpoint(
@@ -99,7 +140,12 @@ class _Reading:
             if _family(primary) and _family(replica) not in ("", _family(primary)):
                 expected = f"the same backend as the primary's, {_family(primary)}"
                 self.note(f"{path}.replicas[{position}]", expected, _family(replica))
-        return Database(name=name, primary=primary, replicas=replicas)
+        if _family(primary) == "sqlite":
+            for key in connect:
+                if key in _SAID and connect[key] is not _SAID[key]:
+                    self.note(join(f"{path}.connect", key), _SAID_BY_US, kind(connect[key]), "leave it out")
+        outcome = Certainty(self.word(table.get("outcome"), f"{path}.outcome", _CERTAINTIES))
+        return Database(name=name, primary=primary, replicas=replicas, outcome=outcome)
 
     def endpoint(self, given: object, path: str, blank: Endpoint) -> Endpoint:
         """`blank` with the address or engine that `given` is."""
@@ -125,27 +171,26 @@ class _Reading:
         if not isinstance(parts, Parts):
             self.note(path, parts.expected, _show_url(text), *parts.do)
             return None
-        driver = choose(parts.backend, parts.driver, asynchronous=None, path=path)
+        driver = choose(parts.backend, parts.driver, asynchronous=self.asynchronous, path=path, shown=_show_url(text))
         if isinstance(driver, Problem):
-            found = driver.found if driver.install else _show_url(text)
-            self.problems.append(msgspec.structs.replace(driver, found=found))
+            self.problems.append(driver)
             return None
         return parts
 
-    def pooler(self, given: object, path: str) -> Pooler:
-        """What stands before the servers."""
+    def word(self, given: object, path: str, words: tuple[str, ...]) -> str:
+        """One of `words`; the first of them if nothing is given."""
         if given is None:
-            return Pooler.NONE
+            return words[0]
         text = expand(given, self.environ, path=path) if isinstance(given, str) else None
         if isinstance(text, tuple):
             self.problems += text
-        elif text is not None and text.value in _POOLERS:
-            return Pooler(text.value)
+        elif text is not None and text.value in words:
+            return text.value
         else:
-            near = closest(text.value, _POOLERS) if text else None
-            expected = " or ".join(f'"{word}"' for word in _POOLERS)
+            near = closest(text.value, words) if text else None
+            expected = " or ".join(f'"{word}"' for word in words)
             self.note(path, expected, text.found if text else show(given), *([f'write "{near}"'] if near else []))
-        return Pooler.NONE
+        return words[0]
 
     def pool(self, given: object, path: str) -> dict[str, Any]:
         """The keys of a pool that are given."""
@@ -162,7 +207,7 @@ class _Reading:
                     continue
                 value, text = expanded.value, expanded
             outcome = reader(value, bool(text and text.names))
-            if isinstance(outcome, str):
+            if isinstance(outcome, str) and not isinstance(outcome, (Overload, Reset)):
                 self.note(f"{path}.{key}", outcome, text.found if text else show(value))
             else:
                 read[key] = outcome
@@ -210,7 +255,9 @@ class _Reading:
             if key not in (known or ()):
                 near = closest(key, known or ())
                 expected = f"one of the keys {', '.join(known or ())}"
-                self.note(join(path, key), expected, "an unknown key", *([f'write "{near}"'] if near else []))
+                meant = _OF_SQLALCHEMY.get(key) if isinstance(key, str) else None
+                hints = (meant,) if meant else (f'write "{near}"',) if near else ()
+                self.note(join(path, key), expected, "an unknown key", *hints)
         return given
 
     def note(self, path: str, expected: str, found: str, *do: str) -> None:
@@ -235,5 +282,5 @@ def _show_url(text: Text) -> str:
     if mark and _SCHEME_TEMPLATE.fullmatch(scheme):
         return f'"{scheme}://***"'
     if text.names:
-        return text.variables
+        return text.variables if text.value else f"{text.variables}, which is empty"
     return 'text without "://"' if text.value and not mark else kind(text.value)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
-from ..topology import Address
+from ..topology import Address, Overload, Reset
 
-__all__ = ["NOT_ENGINES", "POOL", "as_url", "reveal", "seconds", "size", "wait"]
+__all__ = ["NOT_ENGINES", "POOL", "as_url", "floor", "overload", "reset", "reveal", "seconds", "size", "wait"]
 
 _DURATION = re.compile(r"(?P<number>[0-9]{1,12}(?:\.[0-9]{1,9})?) ?(?P<unit>ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -36,6 +36,15 @@ def size(value: object, from_environment: bool) -> int | str:
     return "a whole number of at least 1"
 
 
+def floor(value: object, from_environment: bool) -> int | str:
+    """A whole number of at least 0, or the sentence that says so."""
+    if from_environment and isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    return "a whole number of at least 0"
+
+
 def seconds(value: object, from_environment: bool) -> float | str:
     """Seconds from a number, a timedelta or a text with its unit, or the sentence that says so."""
     if isinstance(value, str) and (written := _DURATION.fullmatch(value)) and (written["unit"] or from_environment):
@@ -53,10 +62,31 @@ def wait(value: object, from_environment: bool) -> float | str:
     return "a time above 0" if outcome == 0 else outcome
 
 
+def reset(value: object, from_environment: bool) -> Reset | str:
+    """A word of `Reset`, or the sentence with those that there are."""
+    del from_environment
+    if isinstance(value, str) and value in list(Reset):
+        return Reset(value)
+    return " or ".join(f'"{word}"' for word in Reset)
+
+
+def overload(value: object, from_environment: bool) -> Overload | str:
+    """A word of `Overload`, or the sentence with those that there are."""
+    del from_environment
+    if isinstance(value, str) and value in list(Overload):
+        return Overload(value)
+    return " or ".join(f'"{word}"' for word in Overload)
+
+
 POOL: Mapping[str, Callable[[object, bool], float | str]] = {
     "size": size,
+    "floor": floor,
     "checkout_timeout": wait,
     "max_lifetime": seconds,
+    "ping_after": seconds,
+    "reset": reset,
+    "overload": overload,
+    "idle_warning": seconds,
 }
 """The reader of each field of `PoolOptions`: it returns the value, or what it expected as a sentence."""
 

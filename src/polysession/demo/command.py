@@ -14,8 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..errors import PolysessionError
 from ..sessions import Sessions
 from ..sessions_async import AsyncSessions
+from ..topology import Certainty
 from .defects import VARIABLE, Defect
 from .display import choose
+from .faults import Faults
 from .plan import Plan, refuse
 from .report import Report
 from .servers import Place, postgres_server, sqlite_files
@@ -42,6 +44,8 @@ def demo(
     sessions: int = 16,
     seconds: float = 10.0,
     async_: bool = False,
+    outcome: Literal["plain", "exact"] | None = None,
+    faults: bool = False,
     config: Path | None = None,
     keep: bool = False,
     seed: int = 1,
@@ -68,6 +72,13 @@ def demo(
         How long they work.
     async_
         Use AsyncSessions and tasks, not Sessions and threads.
+    outcome
+        exact: units that write find out whether they committed when the answer to COMMIT is lost; plain: they do not.
+        By default plain, and exact with --faults.
+    faults
+        Break things meanwhile: links at COMMIT, connections at the server, the server itself, with --async tasks too.
+        Needs --engine postgres. With --outcome plain a transaction that failed at COMMIT is taken for rolled back and
+        done again, as is usual: this is the control, and is to end with exit code 1.
     config
         A configuration file: use its databases, in tables that begin with psdemo_ and are removed at the end.
     keep
@@ -92,17 +103,22 @@ def demo(
                 prefix=_PREFIX if given is not None else "",
                 keep=keep,
                 defect=_defect(),
+                outcome=Certainty(outcome or ("exact" if faults else "plain")),
+                faults=faults,
             )
+            if faults and engine != "postgres":
+                raise refuse("faults", "--engine postgres, as it breaks a private server", engine or "no --engine")
             place = stack.enter_context(_place(engine or "sqlite", plan)) if given is None else Place(databases={})
-            door = given or (AsyncSessions(place.databases) if async_ else Sessions(place.databases))
+            observers = () if place.faults is None else (place.faults,)
+            door = given or (AsyncSessions if async_ else Sessions)(place.databases, observers=observers)
             label = "these databases" if given is not None else _LABELS[engine or "sqlite"]
             witness = stack.enter_context(Witness())
             display = stack.enter_context(choose(plan, label, witness, as_json=json))
-            outcome, left, out = _run(plan, door, display, witness)
+            ended, left, out = _run(plan, door, display, witness, place.faults)
             report = Report(
                 plan=plan,
                 engine=label,
-                outcome=outcome,
+                outcome=ended,
                 sessions_left=left,
                 connections_out=out,
                 connections_open=witness.open,
@@ -118,6 +134,8 @@ def demo(
     except SQLAlchemyError as error:
         # What a terminal meets is in the report; this is a database that could not even be filled or checked.
         sys.stderr.write(f"polysession demo: {type(error).__name__}: {error}\n")
+        if config is not None:
+            sys.stderr.write(f"  do:  polysession check {config}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -126,6 +144,8 @@ def demo(
 
 def _names(given: Sessions | AsyncSessions | None, engine: Engine | None, databases: int | None) -> tuple[str, ...]:
     """The databases to use: those of the file, or as many of our own."""
+    if databases is not None and databases < 1:
+        raise refuse("databases", "at least 1", databases)
     if given is None:
         if engine not in (None, *_LABELS):
             raise refuse("engine", " or ".join(_LABELS), engine)
@@ -152,7 +172,7 @@ def _place(engine: Engine, plan: Plan) -> AbstractContextManager[Place]:
         return sqlite_files(plan.databases, keep=plan.keep)
     if plan.keep:
         raise refuse("keep", "SQLite or --config, as the private server is removed", "--engine postgres")
-    return postgres_server(plan.databases)
+    return postgres_server(plan.databases, breaks=(plan.seed, plan.seconds) if plan.faults else None)
 
 
 def _kept(plan: Plan, place: Place) -> str | None:
@@ -161,14 +181,18 @@ def _kept(plan: Plan, place: Place) -> str | None:
     return f"the tables {plan.prefix}*" if plan.keep else None
 
 
-def _run(plan: Plan, door: Sessions | AsyncSessions, watcher: Watcher, witness: Witness) -> tuple[Outcome, int, int]:
+def _run(
+    plan: Plan, door: Sessions | AsyncSessions, watcher: Watcher, witness: Witness, faults: Faults | None
+) -> tuple[Outcome, int, int]:
     """The run, what the door held and how many connections were out after it; closes the door in every case."""
     if isinstance(door, AsyncSessions):
-        return asyncio.run(_run_async(plan, door, watcher, witness))
+        return asyncio.run(_run_async(plan, door, watcher, witness, faults))
     with door:
-        return run_threads(plan, door, watcher), len(door.held()), witness.out
+        return run_threads(plan, door, watcher, faults), len(door.held()), witness.out
 
 
-async def _run_async(plan: Plan, door: AsyncSessions, watcher: Watcher, witness: Witness) -> tuple[Outcome, int, int]:
+async def _run_async(
+    plan: Plan, door: AsyncSessions, watcher: Watcher, witness: Witness, faults: Faults | None
+) -> tuple[Outcome, int, int]:
     async with door:
-        return await run_async(plan, door, watcher), len(door.held()), witness.out
+        return await run_async(plan, door, watcher, faults), len(door.held()), witness.out

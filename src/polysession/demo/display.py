@@ -63,9 +63,16 @@ class Display:
         plan = self.plan
         door = "AsyncSessions, tasks" if plan.asynchronous else "Sessions, threads"
         yield (
-            f"TPC-C on {self.engine}: {plan.warehouses} warehouses in {len(plan.databases)} databases "
-            f"({', '.join(plan.databases)}), {plan.sessions} sessions at once ({door}), scale {plan.scale:g}"
+            f"TPC-C on {self.engine}: {_counted(plan.warehouses, 'warehouse')} in "
+            f"{_counted(len(plan.databases), 'database')} ({', '.join(plan.databases)}), "
+            f"{_counted(plan.sessions, 'session')} at once ({door}), scale {plan.scale:g}"
         )
+        if plan.faults:
+            cancels = ", tasks are cancelled" if plan.asynchronous else ""
+            yield (
+                f"Meanwhile links are cut at COMMIT, backends are ended, the server is restarted{cancels}; "
+                f"outcomes are {plan.outcome}."
+            )
         if len(plan.databases) > 1:
             yield (
                 f"Remote warehouses are taken from the same database: {self.engine} cannot yet commit "
@@ -213,6 +220,9 @@ def closing(report: Report) -> Iterator[str]:
         f"at most {report.most_out} connections out at once"
     )
     told = ", ".join(f"{count} {what}" for what, count in snapshot.told.items())
+    if report.plan.faults:
+        broken = ", ".join(f"{what}: {count}" for what, count in sorted(outcome.broken.items())) or "nothing"
+        yield f"broken on purpose, and what came of it: {broken}"
     yield f"reported as committed: {told}; found in the tables: {', '.join(map(str, outcome.found.values()))}"
     yield (
         f"sessions left open: {report.sessions_left}; connections left checked out: {report.connections_out}; "
@@ -268,3 +278,7 @@ def _conditions(report: Report) -> Table:
         mark = "[bold green]PASS[/]" if condition.holds else "[bold red]FAIL[/]"
         table.add_row(mark, str(condition.number), condition.text)
     return table
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

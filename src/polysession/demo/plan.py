@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import ConfigError
+from ..topology import Certainty
 from .defects import Defect
 from .size import DEFAULT_SCALE, DISTRICTS, Size
 
@@ -36,6 +37,10 @@ class Plan:
     keep: bool = False
     """Leave the tables where they are."""
     defect: Defect | None = None
+    outcome: Certainty = Certainty.PLAIN
+    """What units that write know of their outcome when the answer to COMMIT is lost."""
+    faults: bool = False
+    """Things break while the terminals work, and each terminal goes on until its transaction was done once."""
 
     def __post_init__(self) -> None:
         databases = len(self.databases)
@@ -48,7 +53,7 @@ class Plan:
         if not 1 <= self.sessions <= _MOST_SESSIONS:
             raise refuse("sessions", f"1 to {_MOST_SESSIONS}", self.sessions)
         if not (self.seconds > 0 and math.isfinite(self.seconds)):
-            raise refuse("seconds", "more than 0", self.seconds)
+            raise refuse("seconds", "a finite number above 0", self.seconds)
 
     @property
     def size(self) -> Size:

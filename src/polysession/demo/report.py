@@ -46,10 +46,7 @@ class Report:
                 yield f"condition {condition.number} is violated by {condition.violations} rows: {condition.text}"
         if snapshot.failures:
             yield f"{snapshot.failures} units failed"
-        for what, told in snapshot.told.items():
-            found = self.outcome.found[what]
-            if told != found:
-                yield f"{told} {what} were reported as committed, {found} are in the tables"
+        yield from self._misreported()
         if self.sessions_left:
             yield f"{self.sessions_left} sessions were left open"
         if self.connections_out:
@@ -58,6 +55,19 @@ class Report:
             yield f"{self.connections_open} connections were left open"
         if self.server_connections:
             yield f"the server still has {self.server_connections} connections"
+
+    def _misreported(self) -> Iterator[str]:
+        outcome = self.outcome
+        for what, told in outcome.snapshot.told.items():
+            found = outcome.found[what]
+            if told != found:
+                yield f"{told} {what} were reported as committed, {found} are in the tables"
+        for what, count in outcome.unreported.items():
+            if count:
+                yield f"{count} {what} are in the tables that nobody was told of: they were done twice"
+        for what, count in outcome.missing.items():
+            if count:
+                yield f"{count} {what} were reported as committed and are not in the tables"
 
     def conditions(self) -> list[ConditionResult]:
         """The twelve conditions over all databases; an example says which database it is from."""
@@ -99,6 +109,14 @@ class Report:
             "committed_by_database": dict(snapshot.databases),
             "told": dict(snapshot.told),
             "found": dict(outcome.found),
+            "outcome": str(plan.outcome),
+            "faults": {
+                "broken": dict(outcome.broken),
+                "unreported": dict(outcome.unreported),
+                "missing": dict(outcome.missing),
+            }
+            if plan.faults
+            else None,
             "conditions": [
                 {
                     "number": condition.number,

@@ -8,24 +8,31 @@ Its programs come from the folder named by POLYSESSION_PG_BIN, the wheel `embedd
 The wheel is located, not imported: its import warns and its own starter would add a system account for root.
 PostgreSQL refuses to run as root (its manual, "The PostgreSQL User Account"), so root starts it in a user namespace
 where it has another number, or else as the user `nobody`.
+
+A server that is to be broken is reached through a proxy, which has a port of the loopback; it therefore asks for a
+password, and its commits survive that it is ended at once.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import MissingExtra, PolysessionError
+from ..testing.proxy import FaultProxy
+from .faults import Faults
 
 __all__ = ["Place", "ServerFailed", "postgres_server", "sqlite_files"]
 
@@ -51,6 +58,8 @@ class Place:
     databases: Mapping[str, Any]
     census: Callable[[], int] | None = None
     """Connections that the server still has to these databases; None: there is no server to ask."""
+    faults: Faults | None = None
+    """What can be broken here."""
     kept: Path | None = None
     """Where the files stay."""
 
@@ -70,27 +79,32 @@ def sqlite_files(names: Sequence[str], *, keep: bool = False) -> Iterator[Place]
 
 
 @contextmanager
-def postgres_server(names: Sequence[str]) -> Iterator[Place]:
+def postgres_server(names: Sequence[str], *, breaks: tuple[int, float] | None = None) -> Iterator[Place]:
     """A private PostgreSQL server with a database for each name; stopped and removed at the end.
 
-    Raises `MissingExtra` if there are no programs of PostgreSQL or no psycopg, `ServerFailed` if it does not start.
+    With a seed and a time it `breaks`. Raises `MissingExtra` if there are no programs of PostgreSQL or no psycopg,
+    `ServerFailed` if it does not start.
     """
     if importlib.util.find_spec("psycopg") is None:
         raise MissingExtra("the demo on PostgreSQL needs psycopg", why="it is not installed", do=(_WHEEL,))
     binaries = _find_postgres()
     folder = Path(tempfile.mkdtemp(prefix="polysession-demo-", dir=_near_the_root()))
-    server = _Server(binaries, folder, connections=(int(_POOL["size"]) + 1) * len(names) + 20)
+    server = _Server(
+        binaries,
+        folder,
+        names=tuple(names),
+        connections=(int(_POOL["size"]) + 1) * len(names) + 20,
+        password="" if breaks is None else secrets.token_urlsafe(),
+    )
     try:
         server.start()
-        server.create(names)
-        address = {"host": str(folder), "port": _PORT}
-        yield Place(
-            databases={
-                name: {"url": f"postgresql+psycopg://postgres@/{name}", "connect": address, "pool": _POOL}
-                for name in names
-            },
-            census=lambda: server.census(names),
-        )
+        server.create()
+        if breaks is None:
+            yield server.place({"host": str(folder), "port": _PORT})
+            return
+        with FaultProxy(str(folder / f".s.PGSQL.{_PORT}"), "postgresql") as proxy:
+            address = {"host": proxy.host, "port": proxy.port, "password": server.password}
+            yield server.place(address, Faults(server, proxy, *breaks))
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -113,26 +127,73 @@ _MOST_FOLDER = 60
 class _Server:
     binaries: Path
     folder: Path
+    names: tuple[str, ...]
     connections: int
+    password: str = ""
+    """Empty: who can reach its socket may come in, and nobody else can reach it."""
     process: subprocess.Popen[bytes] | None = None
     user: str | None = None
     """Whose processes they are; None: this process's user."""
     prefix: tuple[str, ...] = ()
+    keeper: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "polysession demo server"))
+    """The one thread that starts it: the kernel ends a server with the thread that started it (`_dies_with_us`)."""
 
     def start(self) -> None:
         """Make the data folder, start the server, and return when it answers a query."""
         self._choose_account()
-        data = str(self.folder / "data")
-        words = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        self._make_data()
+        self._run()
+
+    def restart(self) -> None:
+        """End it at once, as a crash would, and start it again on the data that it left."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(_PATIENCE)
+        self._run()
+
+    def place(self, address: Mapping[str, Any], faults: Faults | None = None) -> Place:
+        """Its databases, as they are reached by `address`."""
+        url = "postgresql+psycopg://postgres@/{}"
+        databases = {name: {"url": url.format(name), "connect": address, "pool": _POOL} for name in self.names}
+        return Place(databases=databases, census=self.census, faults=faults)
+
+    def create(self) -> None:
+        """Make the databases."""
+        for name in self.names:
+            self._ask(f'create database "{name}"')
+
+    def end_backend(self) -> int:
+        """End one client's connection to the databases, any of them; how many were ended."""
+        query = (
+            "select count(pg_terminate_backend(pid)) from (select pid from pg_stat_activity"
+            " where datname = any(%s) and backend_type = 'client backend' order by random() limit 1) as one"
+        )
+        return int(self._ask(query, list(self.names))[0][0])
+
+    def _make_data(self) -> None:
+        secret = self.folder / "secret"
+        secret.touch(0o600)
+        secret.write_text(self.password or "unused")
+        if self.user is not None:
+            shutil.chown(secret, self.user)
+        words = ["-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions", f"--pwfile={secret}"]
+        words += ["-A", "scram-sha-256" if self.password else "trust", "-D", str(self.folder / "data")]
         made = subprocess.run(  # noqa: S603  the words are ours, the folder is PostgreSQL's
-            [*self.prefix, str(self.binaries / "initdb"), "-D", data, *words],
+            [*self.prefix, str(self.binaries / "initdb"), *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
             user=self.user,
         )
+        secret.unlink()
         if made.returncode:
             raise self._failed("initdb ended with an error", made.stdout)
+
+    def _run(self) -> None:
+        self.process = self.keeper.submit(self._spawn).result()
+        self._await_answer()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
@@ -140,14 +201,15 @@ class _Server:
             "max_connections": str(self.connections),
             "dynamic_shared_memory_type": "mmap",
             "fsync": "off",
-            "synchronous_commit": "off",
+            # what was acknowledged has left the server's own memory, and survives the end of its processes
+            "synchronous_commit": "on" if self.password else "off",
             "full_page_writes": "off",
             "shared_buffers": "128MB",
         }
-        words = ["-D", data, "-p", str(_PORT)]
+        words = ["-D", str(self.folder / "data"), "-p", str(_PORT)]
         words += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (self.folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(  # noqa: S603  as above
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(  # noqa: S603  as above
                 [*_dies_with_us(), *self.prefix, str(self.binaries / "postgres"), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -155,19 +217,13 @@ class _Server:
                 start_new_session=True,  # Ctrl-C is for us: the server ends when the sessions have
                 user=self.user,
             )
-        self._await_answer()
 
-    def create(self, names: Sequence[str]) -> None:
-        """Make the databases."""
-        for name in names:
-            self._ask(f'create database "{name}"')
-
-    def census(self, names: Sequence[str]) -> int:
+    def census(self) -> int:
         """Connections to these databases; a backend takes a moment to leave, so this waits up to five seconds for 0."""
         until = time.monotonic() + 5
         while True:
             query = "select count(*) from pg_stat_activity where datname = any(%s) and backend_type = 'client backend'"
-            count = int(self._ask(query, list(names))[0][0])
+            count = int(self._ask(query, list(self.names))[0][0])
             if count == 0 or time.monotonic() > until:
                 return count
             self._ask("select pg_sleep(0.02)")
@@ -175,6 +231,7 @@ class _Server:
     def stop(self) -> None:
         """End it: its clients' transactions are rolled back, then it goes; by force if that takes too long."""
         if self.process is None:
+            self.keeper.shutdown()
             return
         try:
             self.process.send_signal(signal.SIGINT)
@@ -184,6 +241,7 @@ class _Server:
             if self.process.poll() is None:
                 self.process.send_signal(signal.SIGQUIT)
                 self.process.wait()
+            self.keeper.shutdown()
 
     def _choose_account(self) -> None:
         """As which user the server runs."""
@@ -218,7 +276,12 @@ class _Server:
         import psycopg
 
         with psycopg.connect(
-            host=str(self.folder), port=_PORT, user="postgres", dbname="postgres", autocommit=True
+            host=str(self.folder),
+            port=_PORT,
+            user="postgres",
+            password=self.password or None,
+            dbname="postgres",
+            autocommit=True,
         ) as connection:
             cursor = connection.execute(query, parameters or None)
             return cursor.fetchall() if cursor.description else []

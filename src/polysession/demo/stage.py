@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,13 +19,14 @@ from random import Random
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from ..options import Isolation
 from .conditions import ConditionResult, check
 from .defects import ForgetfulPayments
+from .faults import Faults
+from .findings import Found, find
 from .inputs import Constants, Inputs, Kind, PaymentInputs, Terminal
 from .plan import Plan
 from .populate import fill_items, fill_warehouse
@@ -65,6 +67,12 @@ class Outcome:
     """By database."""
     found: dict[str, int]
     """Orders, payments and deliveries in the tables that were not there at first."""
+    unreported: dict[str, int]
+    """Of these, those that no terminal was told of; counted where things break."""
+    missing: dict[str, int]
+    """What a terminal was told of and is not in the tables; counted where things break."""
+    broken: dict[str, int]
+    """What was broken on purpose, and what came of it."""
 
 
 class Stage:
@@ -75,11 +83,13 @@ class Stage:
         self.watcher = watcher
         self.size: Size = plan.size
         self.schema: Schema = make_schema(plan.prefix)
-        self.tally: Tally = Tally()
+        self.tally: Tally = Tally(remembers=plan.faults)
+        self.notes: Counter[str] = Counter()
+        """What terminals had to do where things break."""
         self.rows: dict[str, int] = {}
         self.load_seconds: float = 0.0
         self.conditions: dict[str, list[ConditionResult]] = {}
-        self.found: dict[str, int] = dict.fromkeys(("orders", "payments", "deliveries"), 0)
+        self._found: dict[str, Found] = {}
         self.waiting_isolation: dict[str, Isolation | None] = {}
         """By database, the level of payments and deliveries; None: that of repeatable units.
 
@@ -142,26 +152,28 @@ class Stage:
         return perform(session, self.schema, inputs)
 
     def examine(self, database: str, session: Session) -> None:
-        """Check the twelve conditions, and count what the terminals have added."""
+        """Check the twelve conditions, and count what the terminals have added. It can be done again."""
         self.conditions[database] = check(session, self.schema, self.size)
-        schema, warehouses = self.schema, len(self.plan.warehouses_of(database))
-        at_first = warehouses * 10 * self.size.customers
-        self.found["orders"] += session.scalars(select(func.count()).select_from(schema.order)).one() - at_first
-        self.found["payments"] += session.scalars(select(func.count()).select_from(schema.history)).one() - at_first
-        self.found["deliveries"] += int(session.scalars(select(func.sum(schema.customer.c_delivery_cnt))).one())
+        warehouses = len(self.plan.warehouses_of(database))
+        self._found[database] = find(session, self.schema, self.size, warehouses, names=self.plan.faults)
 
     def drop(self, session: Session) -> None:
         """Remove the tables."""
         self.schema.metadata.drop_all(session.connection())
 
-    def outcome(self) -> Outcome:
+    def outcome(self, faults: Faults | None = None) -> Outcome:
         """All of it."""
+        snapshot = self.tally.snapshot()
+        found = sum(self._found.values(), Found())
         return Outcome(
             rows=dict(self.rows),
             load_seconds=self.load_seconds,
-            snapshot=self.tally.snapshot(),
+            snapshot=snapshot,
             conditions=self.conditions,
-            found=dict(self.found),
+            found=dict(found.counts),
+            unreported=found.beyond(snapshot) if self.plan.faults else {},
+            missing=found.short_of(snapshot) if self.plan.faults else {},
+            broken=dict(self.notes + faults.broken) if faults is not None else {},
         )
 
     def _create(self, database: str, session: Session) -> None:
@@ -216,7 +228,8 @@ class Turn:
         tally, attempts = self._stage.tally, self._attempts
         if error is None:
             seconds = time.perf_counter() - self._started
-            tally.committed(self.kind, self.database, self._result, attempts=attempts, seconds=seconds)
+            place = (self._inputs.w_id, getattr(self._inputs, "d_id", 0))
+            tally.committed(self.kind, self.database, self._result, attempts=attempts, seconds=seconds, place=place)
         elif isinstance(error, RolledBackByDesign):
             tally.rolled_back(self.kind, attempts=attempts)
         elif isinstance(error, Exception):

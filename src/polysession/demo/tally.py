@@ -13,12 +13,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final
+from typing import Final, TypeAlias
 
 from .inputs import Kind
 from .results import DeliveryResult, NewOrderResult, PaymentResult, Result
 
-__all__ = ["Figures", "Snapshot", "Tally", "Times", "total"]
+__all__ = ["Figures", "Name", "Snapshot", "Tally", "Times", "total"]
+
+Name: TypeAlias = tuple[int, int, int]
+"""Warehouse, district and number of an order."""
 
 _SHORTEST: Final = 1e-5
 _GROWTH: Final = math.log(1.05)
@@ -88,6 +91,8 @@ class Snapshot:
     """Committed units by database."""
     told: Mapping[str, int]
     """What the terminals were told is committed: orders, payments, deliveries."""
+    named: Mapping[str, frozenset[Name]]
+    """Which orders and deliveries these were, if they are remembered."""
     failures: int
     traceback: str | None
     """Of the first failure."""
@@ -96,7 +101,9 @@ class Snapshot:
 class Tally:
     """Counts what ends. Every method may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers: bool = False) -> None:
+        self._remembers = remembers
+        self._named: dict[str, set[Name]] = {"orders": set(), "deliveries": set()}
         self._lock = threading.Lock()  # protects everything below; held for a few additions only
         self._figures = {kind: Figures() for kind in Kind}
         self._databases: Counter[str] = Counter()
@@ -104,6 +111,11 @@ class Tally:
         self._traceback: str | None = None
         self._started = time.monotonic()
         self._ended: float | None = None
+
+    @property
+    def done(self) -> int:
+        """How many units were committed so far."""
+        return self._databases.total()
 
     def start(self) -> None:
         """The terminals start now."""
@@ -113,8 +125,17 @@ class Tally:
         """The terminals have ended."""
         self._ended = time.monotonic()
 
-    def committed(self, kind: Kind, database: str, result: Result | None, *, attempts: int, seconds: float) -> None:
-        """A unit was committed and gave `result`."""
+    def committed(
+        self,
+        kind: Kind,
+        database: str,
+        result: Result | None,
+        *,
+        attempts: int,
+        seconds: float,
+        place: tuple[int, int] = (0, 0),
+    ) -> None:
+        """A unit was committed and gave `result`; `place` is its warehouse and district."""
         with self._lock:
             figures = self._figures[kind]
             figures.committed += 1
@@ -122,12 +143,18 @@ class Tally:
             figures.times.add(seconds)
             self._databases[database] += 1
             match result:
-                case NewOrderResult():
+                case NewOrderResult(o_id):
                     self._told["orders"] += 1
+                    self._remember("orders", (*place, o_id))
                 case PaymentResult():
                     self._told["payments"] += 1
                 case DeliveryResult(delivered):
                     self._told["deliveries"] += len(delivered)
+                    self._remember("deliveries", *((place[0], d_id, o_id) for d_id, o_id in delivered.items()))
+
+    def _remember(self, what: str, *names: Name) -> None:
+        if self._remembers:
+            self._named[what].update(names)
 
     def rolled_back(self, kind: Kind, *, attempts: int) -> None:
         """A unit was rolled back as the standard wants it."""
@@ -152,6 +179,7 @@ class Tally:
                 figures=figures,
                 databases=dict(sorted(self._databases.items())),
                 told=dict(self._told),
+                named={what: frozenset(names) for what, names in self._named.items()},
                 failures=sum(row.failed for row in figures.values()),
                 traceback=self._traceback,
             )

@@ -16,9 +16,10 @@ import msgspec
 from ..errors import RequestRefused
 from ..failures import Failure, Phase
 from ..options import Access, Isolation
-from .marker import MarkerSql
+from .marker import Marker
 from .reading import Reading
 from .rows import AtCommit, ErrorSigns, ErrorTable
+from .traces import Traces
 
 __all__ = ["Capabilities", "Dialect", "Setting", "StatementTimeout"]
 
@@ -46,8 +47,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     repeatable_isolation: Isolation | None
     """What a repeatable unit gets, so that a lost update is an error and the repetition mends it; None: the server's
     own level, which may lose updates in silence."""
-    plain_reads: frozenset[Isolation]
-    """The levels at which each statement has its own snapshot, so that a read unit needs no transaction."""
     errors_abort: bool
     """After any error the server refuses every further statement of the transaction and answers COMMIT with a rollback
     that no driver reports as an error; only a return to an earlier savepoint mends it. False: a unit that swallows an
@@ -74,9 +73,11 @@ class Dialect(ABC):
     name: ClassVar[str]
     capabilities: Capabilities
     table: ClassVar[ErrorTable]
-    marker: ClassVar[MarkerSql]
+    marker: ClassVar[Marker]
     reads: ClassVar[Reading]
     """Judges the texts of read units."""
+    traces: ClassVar[Traces]
+    """Says of a text that may be sent whether it leaves something on its connection."""
     server_sql: ClassVar[str]
     """A query for one row of facts: version, isolation level, most connections (NULL: no limit), read-only (a truth
     value), most prepared transactions (NULL: no limit; 0: none can be prepared)."""
@@ -114,6 +115,10 @@ class Dialect(ABC):
             isolation=str(level),
         )
 
+    def commits_before(self, text: str) -> str | None:
+        """Names a text that commits by itself what came before it; None for all others, and where there is none."""
+        return None
+
     @abstractmethod
     def begin(self, *, access: Access, isolation: Isolation | None = None, snapshot: bool = False) -> tuple[str, ...]:
         """The statements that begin a transaction with these attributes, in order. Raises `RequestRefused` if
@@ -122,6 +127,10 @@ class Dialect(ABC):
     @abstractmethod
     def read_only(self) -> Setting:
         """The session refuses writes, also outside of a transaction."""
+
+    reports_mode: ClassVar[str | None] = None
+    """After this statement each answer of the server says whether the session's access mode was changed; None if there
+    is no such statement."""
 
     @abstractmethod
     def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting | None:

@@ -14,13 +14,16 @@ from typing import ClassVar, Final
 import msgspec
 
 from ..options import Access, Isolation
+from . import implicit
 from .base import Capabilities, Dialect, Setting, StatementTimeout
-from .marker import MarkerSql, marker_sql
+from .marker import Marker
 from .mysql_rows import TABLE
 from .numbers import checked, milliseconds, whole_seconds
 from .reading import MYSQL as READING
 from .reading import Reading
 from .rows import ErrorSigns, ErrorTable
+from .traces import MYSQL as TRACES
+from .traces import Traces
 
 __all__ = ["MARIADB", "MARIADB_GALERA", "MYSQL", "MYSQL_GALERA", "MariaDB", "MySQL"]
 
@@ -28,7 +31,6 @@ _INNODB = Capabilities(
     isolation=MappingProxyType({level: level for level in Isolation}),
     default_isolation=Isolation.REPEATABLE_READ,
     repeatable_isolation=None,
-    plain_reads=frozenset({Isolation.READ_UNCOMMITTED, Isolation.READ_COMMITTED}),
     errors_abort=False,
     transactional_ddl=False,
     two_phase=True,
@@ -52,6 +54,21 @@ _SNAPSHOT_ISOLATION_SINCE: Final = {
 """For each release series the first release that knows innodb_snapshot_isolation; all series from 11.5 know it."""
 
 
+_MARKER: Final = Marker(
+    uuid_type="char(36) CHARACTER SET ascii COLLATE ascii_bin",
+    now="UNIX_TIMESTAMP()",
+    tail=" ENGINE=InnoDB",
+    forget_rows="DELETE FROM {table} WHERE {old} ORDER BY unit LIMIT {most}",
+    server="SELECT @@server_uuid",
+    # ids of connections are never given twice while the server runs; an own one that is lower tells of a restart
+    blocker=(
+        "SELECT CASE WHEN COMMAND = 'Sleep' THEN 'idle' ELSE 'running' END FROM information_schema.PROCESSLIST "
+        "WHERE ID = {backend} AND ID < CONNECTION_ID() AND DB = DATABASE()"
+    ),
+    evict="KILL {backend}",
+)
+
+
 class MySQL(Dialect):
     """MySQL 8.0 and later, with InnoDB; `galera` for a node of a Galera cluster, which has no XA transactions.
 
@@ -62,9 +79,8 @@ class MySQL(Dialect):
     name: ClassVar[str] = "mysql"
     table: ClassVar[ErrorTable] = TABLE
     reads: ClassVar[Reading] = READING
-    marker: ClassVar[MarkerSql] = marker_sql(
-        key_type="varchar(64) CHARACTER SET ascii COLLATE ascii_bin", now="UNIX_TIMESTAMP()", tail=" ENGINE=InnoDB"
-    )
+    marker: ClassVar[Marker] = _MARKER
+    traces: ClassVar[Traces] = TRACES
     server_sql: ClassVar[str] = (
         "SELECT VERSION(), REPLACE(@@transaction_isolation, '-', ' '), @@max_connections, @@global.read_only, NULL"
     )
@@ -75,6 +91,10 @@ class MySQL(Dialect):
 
     def __repr__(self) -> str:
         return f"<dialect {self.name}{', galera' if self.galera else ''}>"
+
+    def commits_before(self, text: str) -> str | None:
+        """As `implicit.commits_before`."""
+        return implicit.commits_before(text)
 
     def begin(self, *, access: Access, isolation: Isolation | None = None, snapshot: bool = False) -> tuple[str, ...]:
         """The level is set for the next transaction only. READ WRITE is never said: a read-only server would refuse it
@@ -121,9 +141,25 @@ class MariaDB(MySQL):
     """MariaDB 10.6 and later, with InnoDB."""
 
     name: ClassVar[str] = "mariadb"
+    marker: ClassVar[Marker] = msgspec.structs.replace(
+        _MARKER,
+        # a compound statement is one statement, so no connection has to allow several of them (MariaDB documentation,
+        # BEGIN END, NOT ATOMIC); it ends at the first error, and COMMIT is allowed in it
+        together="BEGIN NOT ATOMIC {write}; COMMIT; END",
+        # a cluster has one history, whichever node is asked
+        server=(
+            "SELECT COALESCE(NULLIF((SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS "
+            "WHERE VARIABLE_NAME = 'WSREP_CLUSTER_STATE_UUID'), ''), CONCAT_WS('/', @@hostname, @@port, @@server_id))"
+        ),
+    )
     server_sql: ClassVar[str] = (
         "SELECT VERSION(), REPLACE(@@tx_isolation, '-', ' '), @@max_connections, @@global.read_only, NULL"
     )
+
+    reports_mode: ClassVar[str | None] = (
+        "SET SESSION session_track_system_variables = 'tx_read_only,session_track_system_variables'"
+    )
+    """MariaDB documentation, session_track_system_variables; also behind rows, as a status bit: seen on 10.11.19."""
 
     def statement_timeout(self, seconds: float, *, in_transaction: bool = True) -> Setting:
         """Binds every statement. Seconds with six decimals; at least a microsecond, because 0 would mean no limit."""

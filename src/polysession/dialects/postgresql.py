@@ -11,12 +11,14 @@ from typing import ClassVar
 
 from ..options import Access, Isolation
 from .base import Capabilities, Dialect, Setting, StatementTimeout
-from .marker import MarkerSql, marker_sql
+from .marker import TABLE_NAME, Marker
 from .numbers import milliseconds
 from .postgresql_rows import TABLE
 from .reading import POSTGRESQL as READING
 from .reading import Reading
 from .rows import ErrorSigns, ErrorTable
+from .traces import POSTGRESQL as TRACES
+from .traces import Traces
 
 __all__ = ["POSTGRESQL", "PostgreSQL"]
 
@@ -31,6 +33,7 @@ class PostgreSQL(Dialect):
     name: ClassVar[str] = "postgresql"
     table: ClassVar[ErrorTable] = TABLE
     reads: ClassVar[Reading] = READING
+    traces: ClassVar[Traces] = TRACES
     capabilities: Capabilities = Capabilities(
         isolation=MappingProxyType(
             {
@@ -42,15 +45,42 @@ class PostgreSQL(Dialect):
         ),
         default_isolation=Isolation.READ_COMMITTED,
         repeatable_isolation=Isolation.REPEATABLE_READ,
-        plain_reads=frozenset({Isolation.READ_UNCOMMITTED, Isolation.READ_COMMITTED}),
         errors_abort=True,
         transactional_ddl=True,
         two_phase=True,
         concurrent_writers=True,
         statement_timeout=StatementTimeout.TRANSACTION,
     )
-    marker: ClassVar[MarkerSql] = marker_sql(
-        key_type='varchar(64) COLLATE "C"', now="CAST(EXTRACT(EPOCH FROM now()) AS bigint)"
+    marker: ClassVar[Marker] = Marker(
+        uuid_type="uuid",
+        now="CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS bigint)",
+        # a simple Query of several statements ends at the first error ("Message Flow", Multiple Statements in a Simple
+        # Query); inside of a transaction block nothing of it is committed before its COMMIT
+        together="{write}; COMMIT",
+        claimed=" RETURNING pg_backend_pid()",
+        # asks for the number of the top transaction, which any change takes (System Information Functions). It is
+        # evaluated before the row is inserted, so the marker itself is not taken for a change
+        if_wrote="pg_current_xact_id_if_assigned() IS NOT NULL",
+        forget_rows=(
+            "DELETE FROM {table} WHERE unit IN "
+            "(SELECT unit FROM {table} WHERE {old} ORDER BY unit LIMIT {most} FOR UPDATE SKIP LOCKED)"
+        ),
+        # the timeline of the control file lags behind a promotion, the name of the WAL file does not
+        server=(
+            "SELECT CONCAT((SELECT system_identifier FROM pg_control_system()), '/', "
+            "SUBSTR(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))"
+        ),
+        # its lock on the table says that it is still the connection that wrote a marker, and no other with its number
+        blocker=(
+            "SELECT CASE WHEN a.wait_event = 'SyncRep' THEN 'replicating' "  # noqa: S608  # constant texts
+            "WHEN SUBSTR(a.state, 1, 4) = 'idle' THEN 'idle' ELSE 'running' END "
+            "FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid "
+            f"WHERE a.pid = {{backend}} AND l.relation = '{TABLE_NAME}'::regclass AND l.granted LIMIT 1"
+        ),
+        evict=(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks "  # noqa: S608  # constant texts
+            f"WHERE pid = {{backend}} AND relation = '{TABLE_NAME}'::regclass AND granted LIMIT 1"
+        ),
     )
     server_sql: ClassVar[str] = (
         "SELECT current_setting('server_version'), current_setting('default_transaction_isolation'), "

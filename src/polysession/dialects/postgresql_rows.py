@@ -77,6 +77,13 @@ _ROWS = (
              closed=False, transient=True),
     ErrorRow("08003", Kind.CONNECTION_LOST, "the link was lost in the middle of an operation", _ASYNCPG,
              raised="ConnectionDoesNotExistError", transient=True, closes=True),
+    # asyncpg keeps the words of the server's last message and no more, so its code is known by them alone
+    ErrorRow("08003", Kind.SHUTDOWN, "the server ended the connection: it stops, or an operator ended it", _ASYNCPG,
+             says="administrator command", raised="ConnectionDoesNotExistError", transient=True, closes=True),
+    ErrorRow("08003", Kind.TRANSACTION_TIMEOUT, "the transaction idled longer than it may", _ASYNCPG,
+             says="idle-in-transaction timeout", raised="ConnectionDoesNotExistError", closes=True),
+    ErrorRow("08003", Kind.TRANSACTION_TIMEOUT, "the transaction lasted longer than transaction_timeout", _ASYNCPG,
+             says="due to transaction timeout", raised="ConnectionDoesNotExistError", closes=True),
     # a pooler says 08P01 for whatever befalls it, a lost server too: nothing is certain at COMMIT
     ErrorRow("08P01", Kind.PROGRAMMING, "the server did not understand the message", _A, closed=False),
     ErrorRow("08P01", Kind.TOO_MANY, "the pooler takes no more connections", _BOUNCER,

@@ -25,7 +25,7 @@ __all__ = ["MYSQL", "POSTGRESQL", "SQLITE", "Reading", "reads_pragma"]
 
 _FIRST = re.compile(r"[\s(]*([A-Za-z_]+)")
 _WORD = re.compile(r"[A-Za-z_]+")
-_GAP = r"(?:\s|/\*.*?\*/|--[^\n]*\n|\#[^\n]*\n)"
+_GAP = r"(?>\s|/\*.*?\*/|--[^\n]*\n|\#[^\n]*\n)"
 """What may stand between two words, wide enough for every server."""
 
 SEVERAL: Final = "several statements in one text"
@@ -43,6 +43,12 @@ _CONTROLS: Final[dict[str, tuple[str, ...]]] = {
     "XA": ("START", "BEGIN", "END", "PREPARE", "COMMIT", "ROLLBACK"),
 }
 """First words that begin or end a transaction on some server, and for some of them the word that must follow."""
+_AUTOCOMMIT: Final = re.compile(
+    rf"(?:(?<=set)|,){_GAP}*(?:(?:session|local){_GAP}+|@@(?:(?:session|local){_GAP}*\.{_GAP}*)?)?`?autocommit`?{_GAP}*:?=",
+    re.IGNORECASE | re.DOTALL,
+)
+"""One of the assignments of a SET, in each of its spellings (MariaDB documentation, "SET", "SET Variable"). A global
+one is for connections that are made later."""
 
 
 class Reading(ABC):
@@ -94,6 +100,8 @@ class Reading(ABC):
         behind = start + len(word)
         if word in ("PREPARE", "START", "SET", "XA"):
             follows = self._next(text, behind)
+            if word == "SET" and _AUTOCOMMIT.search(text, behind):
+                follows = "AUTOCOMMIT"
             return f"{word} {follows}" if follows in _CONTROLS[word] else None
         if word == "ROLLBACK" and self._returns(word, text, behind):
             return None
@@ -186,11 +194,18 @@ class _PostgreSQL(Reading):
     hidden: ClassVar[re.Pattern[str]] = re.compile(
         # until version 16 a read-only transaction may change large objects; statistics it may change in 18
         r"\b((?:lo_(?:creat|create|from_bytea|import|export|put|truncate|truncate64|unlink)|lowrite"
-        r"|pg_(?:restore|clear)_(?:relation|attribute)_stats|pg_notify|pg_logical_emit_message)"
+        r"|pg_(?:restore|clear)_(?:relation|attribute)_stats|pg_notify|pg_logical_emit_message"
+        # what they are told to run on another connection is judged by nobody
+        r"|dblink(?:_\w+)?"
+        # the owner of an index may have it worked on
+        r"|brin_(?:de)?summarize_(?:new_values|range)|gin_clean_pending_list)"
         rf'(?="?{_GAP}*\()|u&")',
         re.IGNORECASE | re.DOTALL,
     )
-    hints: ClassVar[tuple[str, ...]] = ("lo_", "lowrite", "_stats", "pg_notify", "emit_message", 'u&"')
+    hints: ClassVar[tuple[str, ...]] = (
+        *("lo_", "lowrite", "_stats", "pg_notify", "emit_message", 'u&"'),
+        *("dblink", "summarize_", "pending_list"),
+    )
     _switch = re.compile(r'transaction_read_only|\bwrite\b|\bprepared\b|\bu&"', re.IGNORECASE)
     _control = frozenset(("BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK"))
     _others = (r"[eE]" + _quoted("'", _ESCAPES), r"(\$(?:[^\W\d]\w*)?\$).*?\1", r"[^\W\d][\w$]*", r"--[^\r\n]*")
@@ -274,7 +289,7 @@ class _MySQL(Reading):
     hidden: ClassVar[re.Pattern[str]] = re.compile(rf"\binto{_GAP}+(outfile|dumpfile)\b", re.IGNORECASE | re.DOTALL)
     hints: ClassVar[tuple[str, ...]] = ("outfile", "dumpfile")
     _switch = re.compile(
-        r"(?:tx|transaction)_read_only|\b(?:write|global|persist|persist_only|password|autocommit)\b|/\*M?!",
+        r"(?:tx|transaction)_read_only|session_track|\b(?:write|global|persist|persist_only|password|autocommit)\b|/\*M?!",
         re.IGNORECASE,
     )
     _runs = re.compile(r"/\*M?!")
@@ -434,8 +449,9 @@ _ASK_ABOUT: Final = frozenset(
     ]
 )
 """Pragmas whose argument says what is asked about."""
-_TUNE: Final = frozenset(("busy_timeout", "cache_size", "mmap_size", "threads"))
-"""Pragmas whose argument changes nothing but the connection's speed and patience."""
+_TUNE: Final = frozenset(("busy_timeout", "cache_size", "mmap_size", "read_uncommitted", "threads"))
+"""Pragmas whose argument changes nothing but the connection's speed and patience. No cache is shared here, so there is
+nothing uncommitted to be read either (sqlite.org/sharedcache.html)."""
 
 
 def reads_pragma(name: str, argument: str | None) -> bool:

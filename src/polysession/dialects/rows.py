@@ -111,6 +111,10 @@ COMMON = (
     # TimeoutError is an OSError: it comes first. Whether the server still works on the statement is not known.
     ErrorRow("", Kind.STATEMENT_TIMEOUT, "the driver stopped waiting for an answer", _PYTHON,
              raised="TimeoutError", closes=True),
+    ErrorRow("", Kind.CONNECT_FAILED, "nobody listens at the server's address", _PYTHON,
+             raised="ConnectionRefusedError", transient=True, closes=True),
+    ErrorRow("", Kind.CONNECT_FAILED, "the host name was not found", "Python library reference, socket.gaierror",
+             raised="gaierror", transient=True, closes=True),
     ErrorRow("", Kind.CONNECTION_LOST, "the operating system reported the link as broken", _PYTHON,
              raised="OSError", transient=True, closes=True),
     ErrorRow("", Kind.CONNECTION_LOST, "the stream ended in the middle of an answer", _PYTHON,
@@ -123,7 +127,8 @@ COMMON = (
 )  # fmt: skip
 """The last rows of every table; the very last one holds for everything."""
 
-_BEFORE_ANY_BYTE = {Kind.CONNECTION_LOST, Kind.SHARD_DOWN}
+_BEFORE_ANY_BYTE = {Kind.CONNECTION_LOST, Kind.SHARD_DOWN, Kind.STATEMENT_TIMEOUT}
+"""What is a failure to connect if it came while connecting."""
 
 
 class ErrorTable:
@@ -174,7 +179,7 @@ class ErrorTable:
             kind=kind,
             code=code.removeprefix("#"),
             phase=phase,
-            transient=safe and row.transient,
+            transient=safe and (row.transient or (kind is not row.kind and row.kind is Kind.STATEMENT_TIMEOUT)),
             certainly_not_committed=safe,
             connection_usable=safe and not row.closes and not signs.connection_closed and kind is row.kind,
             transaction_lost=row.loses_transaction,

@@ -10,12 +10,14 @@ from typing import ClassVar
 
 from ..options import Access, Isolation
 from .base import Capabilities, Dialect, Setting, StatementTimeout
-from .marker import MarkerSql, marker_sql
+from .marker import Marker
 from .numbers import milliseconds
 from .reading import SQLITE as READING
 from .reading import Reading
 from .rows import ErrorSigns, ErrorTable
 from .sqlite_rows import TABLE
+from .traces import SQLITE as TRACES
+from .traces import Traces
 
 __all__ = ["SQLITE", "SQLite"]
 
@@ -31,19 +33,25 @@ class SQLite(Dialect):
     name: ClassVar[str] = "sqlite"
     table: ClassVar[ErrorTable] = TABLE
     reads: ClassVar[Reading] = READING
+    traces: ClassVar[Traces] = TRACES
     capabilities: Capabilities = Capabilities(
         isolation=MappingProxyType(dict.fromkeys(Isolation, Isolation.SERIALIZABLE)),
         default_isolation=Isolation.SERIALIZABLE,
         repeatable_isolation=Isolation.SERIALIZABLE,
-        plain_reads=frozenset(),
         errors_abort=False,
         transactional_ddl=True,
         two_phase=False,
         concurrent_writers=False,
         statement_timeout=StatementTimeout.CLIENT,
     )
-    marker: ClassVar[MarkerSql] = marker_sql(
-        key_type="varchar(64) COLLATE BINARY", now="CAST(strftime('%s', 'now') AS INTEGER)"
+    marker: ClassVar[Marker] = Marker(
+        uuid_type="varchar(36) COLLATE BINARY",
+        now="CAST(strftime('%s', 'now') AS INTEGER)",
+        tail=" WITHOUT ROWID",  # one tree instead of a table and its index (sqlite.org/withoutrowid.html)
+        forget_rows=(
+            "DELETE FROM {table} WHERE unit IN (SELECT unit FROM {table} WHERE {old} ORDER BY unit LIMIT {most})"
+        ),
+        server="SELECT ''",
     )
     server_sql: ClassVar[str] = (
         "SELECT sqlite_version(), 'serializable', NULL, (SELECT query_only FROM pragma_query_only), 0"

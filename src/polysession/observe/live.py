@@ -10,10 +10,22 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Observer, Outcome, Owner
+from ..facts import (
+    AttemptFailed,
+    Fact,
+    HoldEnded,
+    HoldId,
+    HoldKind,
+    HoldOpened,
+    Observer,
+    Origin,
+    Outcome,
+    Owner,
+    TransactionIdled,
+)
 from ..options import Access
 
-__all__ = ["Counts", "Held", "Live", "PoolCounts", "Readiness", "Relay"]
+__all__ = ["Checkout", "Counts", "Held", "Live", "PoolCounts", "PoolStats", "Progress", "Readiness", "Relay"]
 
 _log = logging.getLogger("polysession.observe")
 
@@ -35,6 +47,60 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since it was opened."""
     state: str
     """`no connection`, `has a connection`, `in transaction` (it has one, with a transaction open), or `ended`."""
+    statements: int | None
+    """Statements that were sent; None if it is not seen, for an engine that the application made."""
+    in_database: float | None
+    """Seconds in which statements were under way, with the one that is; None if it is not seen."""
+    waited: float
+    """Seconds spent waiting for connections."""
+    idle: float
+    """Seconds since its last statement was over, while it has a connection; 0 while a statement is under way."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What the shell knows of a unit or session at this moment; the fields are those of `Held`."""
+
+    state: str
+    statements: int | None = None
+    in_database: float | None = None
+    waited: float = 0.0
+    idle: float = 0.0
+
+
+class Checkout(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection that is out of its pool, and for whom. All times are seconds."""
+
+    endpoint: str
+    hold: HoldId | None
+    """The unit or session that has it: the `id` of its row in `held()`. None for who uses the engine itself."""
+    kind: HoldKind | None
+    name: str
+    """The unit's or session's name; else what it is: `a use without a session`, for example."""
+    owner: str
+    """The thread or task, `thread 'MainThread'`; nobody's is a connection that is being opened for whoever waits."""
+    place: str
+    """`file:line in function` of the code that opened it; empty if nobody knows."""
+    since: datetime
+    age: float
+    """Since the connection was taken."""
+    statements: int
+    """Sent on it for this owner. In a unit over several databases: on all of its connections."""
+    in_database: float
+    """Of that age, what the database worked or its answer was under way."""
+    idle: float
+    """Since the last statement was over; 0 while one is under way."""
+    now: str
+    """`file:line in function` where its owner is just now, while no statement is under way; empty if not known."""
+
+    def __str__(self) -> str:
+        if self.kind is None:
+            return f"{self.age:.1f} s by {self.owner}"
+        statements = "1 statement" if self.statements == 1 else f"{self.statements} statements"
+        now = f", now at {self.now}" if self.now else ""
+        return (
+            f"{self.age:.1f} s by {self.owner}, {self.kind} {self.name!r} opened at {self.place} "
+            f"({self.in_database:.1f} s of it in the database, {statements}{now})"
+        )
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +110,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     committed: int
     rolled_back: int
     unknown: int
+    lost: int
     partial: int
     closed: int
     dropped: int
@@ -65,6 +132,40 @@ class PoolCounts(msgspec.Struct, frozen=True, kw_only=True):
     """All are out, somebody waits, and none has come back for longer than `checkout_timeout`."""
 
 
+class PoolStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pool of one endpoint is doing, and what it has done in this process (and event loop). Numbers only."""
+
+    endpoint: str
+    size: int
+    """Most connections at once."""
+    paused: bool
+    """Nobody is given one."""
+    out: int
+    opening: int
+    idle: int
+    waiting: int
+    """Units and sessions that wait for a connection."""
+    asked: int
+    """How often one was asked for; as all that follow, since the pool was made."""
+    waits: int
+    """How often there was none at once."""
+    waited: float
+    """Seconds, all of these waits together."""
+    timeouts: int
+    """Waits that ended without a connection."""
+    opened: int
+    failed: int
+    """Connections that could not be opened."""
+    old: int
+    """Idle connections that had lived as long as they may, and were replaced."""
+    dead: int
+    """Idle connections that the server had closed."""
+    unanswered: int
+    """Idle connections on which the server did not answer."""
+    replaced: int
+    """Idle connections that were replaced because all were."""
+
+
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this process can do work now, and why not. True in a condition if it can."""
 
@@ -77,13 +178,13 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Live:
-    """The observer behind `held()` and `counts()`. `state_of` asks the shell for the state of a holding."""
+    """The observer behind `held()` and `counts()`. `progress_of` asks the shell for what it knows of a holding."""
 
-    __slots__ = ("_ended", "_lock", "_opened", "_repeated", "_rows", "_state_of")
+    __slots__ = ("_ended", "_lock", "_opened", "_progress_of", "_repeated", "_rows")
 
-    def __init__(self, state_of: Callable[[HoldId], str]) -> None:
+    def __init__(self, progress_of: Callable[[HoldId], Progress]) -> None:
         self._rows: dict[HoldId, HoldOpened] = {}
-        self._state_of = state_of
+        self._progress_of = progress_of
         # protects the counts and the rows; the garbage collector may end a dropped session, and tell, while it is held
         self._lock = threading.RLock()
         self._opened = 0
@@ -100,7 +201,7 @@ class Live:
                 # a second end of the same holding changes nothing
                 if self._rows.pop(fact.hold, None) is not None:
                     self._ended[fact.outcome] += 1
-            elif fact.wait is not None:
+            elif isinstance(fact, AttemptFailed) and fact.wait is not None:
                 self._repeated += 1
 
     def held(self) -> tuple[Held, ...]:
@@ -110,21 +211,26 @@ class Live:
         with self._lock:
             rows = list(self._rows.values())
         rows.sort(key=lambda row: row.stamp)
-        return tuple(
-            Held(
-                id=row.hold,
-                kind=row.kind,
-                name=row.name,
-                databases=row.databases,
-                endpoints=row.endpoints,
-                access=row.access,
-                owner=row.owner,
-                place=str(row.origin),
-                since=wall - timedelta(seconds=now - row.stamp),
-                age=now - row.stamp,
-                state=self._state_of(row.hold),
-            )
-            for row in rows
+        return tuple(self._held(row, self._progress_of(row.hold), now, wall) for row in rows)
+
+    @staticmethod
+    def _held(row: HoldOpened, progress: Progress, now: float, wall: datetime) -> Held:
+        return Held(
+            id=row.hold,
+            kind=row.kind,
+            name=row.name,
+            databases=row.databases,
+            endpoints=row.endpoints,
+            access=row.access,
+            owner=row.owner,
+            place=str(row.origin),
+            since=wall - timedelta(seconds=now - row.stamp),
+            age=now - row.stamp,
+            state=progress.state,
+            statements=progress.statements,
+            in_database=progress.in_database,
+            waited=progress.waited,
+            idle=progress.idle,
         )
 
     def counts(self) -> Counts:
@@ -136,6 +242,7 @@ class Live:
             committed=ended[Outcome.COMMITTED],
             rolled_back=ended[Outcome.ROLLED_BACK],
             unknown=ended[Outcome.UNKNOWN],
+            lost=ended[Outcome.LOST],
             partial=ended[Outcome.PARTIAL],
             closed=ended[Outcome.CLOSED],
             dropped=ended[Outcome.DROPPED],
@@ -144,19 +251,36 @@ class Live:
 
 
 class Relay:
-    """Passes each fact to all observers. One that raises is logged and left out of no later fact."""
+    """Passes each fact to all observers. One that raises is logged and left out of no later fact.
 
-    __slots__ = ("_others", "live")
+    A transaction that idled is logged, once for each line of code that went on with it.
+    """
+
+    __slots__ = ("_idled", "_others", "live")
 
     def __init__(self, live: Live, others: Iterable[Observer]) -> None:
         self.live: Live = live
         self._others = tuple(others)
+        self._idled: set[Origin] = set()
 
     def tell(self, fact: Fact) -> None:
         """Tell everybody."""
         self.live.tell(fact)
+        if isinstance(fact, TransactionIdled) and fact.until not in self._idled and len(self._idled) < _MOST_LINES:
+            self._idled.add(fact.until)
+            _log.warning(
+                "unit %r, opened at %s, held its connection in a transaction for %.1f s without a statement, until %s",
+                fact.name,
+                fact.origin,
+                fact.seconds,
+                fact.until,
+            )
         for observer in self._others:
             try:
                 observer.tell(fact)
             except Exception:
                 _log.exception("observer %r raised on %s; the fact is dropped for it", observer, type(fact).__name__)
+
+
+_MOST_LINES = 1000
+"""Lines that are logged at most: a program makes its code anew only by mistake."""

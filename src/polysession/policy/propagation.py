@@ -99,7 +99,19 @@ def _outermost(mode: Propagation) -> Decision:
 
 def _unable(asked: UnitOptions) -> Refuse | None:
     """The first attribute that only a transaction can give."""
-    attribute = "isolation" if asked.isolation is not None else "snapshot" if asked.snapshot else None
+    attribute = next(
+        (
+            name
+            for name, wanted in (
+                ("isolation", asked.isolation is not None),
+                ("snapshot", asked.snapshot),
+                ("key", asked.key is not None),
+                ("outcome", asked.exact_asked),
+            )
+            if wanted
+        ),
+        None,
+    )
     if attribute is None:
         return None
     return Refuse(
@@ -128,6 +140,10 @@ def _mismatch(
         return _refuse("snapshot", "one snapshot over all statements", "none")
     if asked.repeatable and not around.repeatable:
         return _refuse("retry", "repetition of the whole unit", "a unit that cannot be repeated")
+    if asked.key is not None and asked.key != around.key:
+        return _refuse("key", f"{asked.key!r}", "no key" if around.key is None else f"{around.key!r}")
+    if asked.exact_asked and not around.exact:
+        return _refuse("outcome", "an exact outcome", "a plain one")
     if asked.deadline is not None and time_left is not None and asked.deadline > time_left:
         return _refuse("deadline", f"{asked.deadline:g} s", f"{max(time_left, 0.0):.3g} s left")
     return None

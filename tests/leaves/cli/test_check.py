@@ -168,12 +168,26 @@ def test_all_problems_at_once(run: Run, tmp_path: Path) -> None:
     assert [problem["path"] for problem in read["problems"]] == ["databases.a", "databases.c.url"]
 
 
-@pytest.mark.parametrize("source", ["gone.toml", None, f"postgresql:u:{PASSWORD}@h", "."])
-def test_no_configuration(run: Run, source: str | None) -> None:
-    """No file, a folder, or a mistyped URL: what could have been given is said, and a URL is not repeated."""
+@pytest.mark.parametrize(
+    ("source", "variable", "do"),
+    [
+        ("gone.toml", "", "correct the path; or give the URL of one database: polysession check sqlite:///shop.db"),
+        (f"postgresql:u:{PASSWORD}@h", "", "correct the path; or give the URL of one database"),
+        (None, "", "name a file: polysession check FILE; or set POLYSESSION_CONFIG; or give the URL of one database"),
+        (None, "gone.toml", "correct POLYSESSION_CONFIG, which names it; or name a file: polysession check FILE"),
+        (".", "", "name the file in it"),
+        ("broken.toml", "", "correct that place; texts stand in quotes"),
+    ],
+)
+def test_no_configuration(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, variable: str, do: str
+) -> None:
+    """No file, a folder, a mistyped URL, no TOML: what to do depends on who named it, and a URL is not repeated."""
+    (tmp_path / "broken.toml").write_text("[databases")
+    monkeypatch.setenv("POLYSESSION_CONFIG", variable)
     code, output = run(source)
     assert code == 2
-    assert "or set POLYSESSION_CONFIG; or give the URL of one database" in output
+    assert f"  do:  {do}" in output
 
 
 def test_a_missing_driver(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +226,17 @@ def test_nobody_listens(run: Run, closed_port: int, driver: str) -> None:
     assert "refused" in endpoint["reason"].lower()
     assert "\n" not in endpoint["reason"]
     assert endpoint["do"] == ["see that the server runs and that host and port are right and not blocked"]
+
+
+def test_an_argument_that_the_driver_does_not_take(run: Run, closed_port: int) -> None:
+    """The item of the query, the driver's own words, and the word that was meant; nothing of the password."""
+    url = f"postgresql+asyncpg://u:{PASSWORD}@127.0.0.1:{closed_port}/d?sslmode=require"
+    code, output = run(url, json=True, timeout=20)
+    assert code == 3
+    (endpoint,) = json.loads(output)["endpoints"]
+    assert endpoint["reason"].startswith("`sslmode` in the query of databases.default.url: ")
+    assert "unexpected keyword argument 'sslmode'" in endpoint["reason"]
+    assert endpoint["do"][0].startswith("write `ssl`")
 
 
 def test_nobody_answers(run: Run, silent_port: int, tmp_path: Path) -> None:

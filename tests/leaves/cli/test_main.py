@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +61,20 @@ def test_the_exit_code_of_a_command_is_the_exit_code() -> None:
     assert python(run, "demo", "--no-such-option").returncode != 0
 
 
+@pytest.mark.parametrize("number", ["1.5", "2.0", "1e3", "inf", "many"])
+def test_whole_numbers(number: str) -> None:
+    """What is no whole number is refused where one is expected, and not rounded."""
+    refused = python("from polysession.cli.main import run; run()", "demo", "--sessions", number)
+    assert refused.returncode == 2
+    assert f'expected a whole number, found "{number}"' in refused.stderr + refused.stdout
+
+
+@pytest.mark.parametrize(("words", "code"), [(["check", "--frob"], 2), (["outcome", "--frob"], 4), (["frob"], 2)])
+def test_the_exit_code_for_words_that_are_not_known(words: list[str], code: int) -> None:
+    """It is none by which a command says what it found: 2 from `outcome` means that the unit is lost."""
+    assert python("from polysession.cli.main import run; run()", *words).returncode == code
+
+
 def test_a_reader_that_goes_away_causes_no_traceback() -> None:
     """`polysession demo --help | head -0` ends quietly."""
     run = "from polysession.cli.main import run; run()"
@@ -71,4 +88,48 @@ def test_a_reader_that_goes_away_causes_no_traceback() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
-        assert process.wait() == 1
+        assert process.wait() == 128 + signal.SIGPIPE
+
+
+def test_a_command_that_broke_is_not_taken_for_one_that_warns() -> None:
+    """Where the output cannot be written the code is none of those that a command's findings have."""
+    run = "from polysession.cli.main import run; run()"
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", run, "check", "sqlite://"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 70
+    assert "No space left on device" in result.stderr
+
+
+def test_no_output_at_all() -> None:
+    """With a closed standard output there is still the exit code."""
+    run = "import sys; sys.stdout = None; from polysession.cli.main import run; run()"
+    result = python(run, "check", "sqlite://")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("more", [(), ("--async",)], ids=["threads", "tasks"])
+def test_a_signal_ends_what_was_started(tmp_path: Path, number: signal.Signals, more: tuple[str, ...]) -> None:
+    """A demonstration that is ended by a signal removes its files and says by its exit code which it was."""
+    run = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    run += "from polysession.cli.main import run; run()"
+    with subprocess.Popen(
+        [sys.executable, "-c", run, "demo", "--seconds", "60", "--scale", "0.001", "--sessions", "2", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None
+        assert any("running" in line for line in process.stdout)
+        assert list(tmp_path.iterdir())
+        process.send_signal(number)
+        process.stdout.read()
+        assert process.wait() == 128 + number
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from tests.engines.targets import Servers
 
+from polysession.demo import faults
 from polysession.demo.command import demo
 from polysession.demo.defects import VARIABLE, ForgetfulPayments
 from polysession.demo.servers import ServerFailed, postgres_server
@@ -25,8 +26,9 @@ QUICK: dict[str, Any] = {"scale": 0.01, "sessions": 4, "seconds": 0.4}
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the demo puts its files, so that a test sees what it leaves; short enough for the path of a socket."""
+    tmp_path_factory.getbasetemp()  # pytest's own folder is not to be made in this one, which goes with the test
     with tempfile.TemporaryDirectory(prefix="ps", dir="/tmp") as folder:
         monkeypatch.setattr("tempfile.tempdir", folder)
         yield Path(folder)
@@ -63,7 +65,7 @@ def test_json_says_everything(capsys: pytest.CaptureFixture[str], async_: bool, 
 def test_a_defect_ends_with_exit_code_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: the document names the conditions, and the rows with the numbers that disagree."""
     monkeypatch.setenv(VARIABLE, "warehouse-ytd")
-    monkeypatch.setattr(ForgetfulPayments, "every", 5)
+    monkeypatch.setattr(ForgetfulPayments, "every", 1)
     code, found = document(capsys)
     assert code == 1
     assert found["ok"] is False
@@ -86,7 +88,7 @@ def test_text_ends_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
 def test_text_shows_what_is_wrong(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A violated condition says FAIL and shows the rows; the verdict says what is not as it must be."""
     monkeypatch.setenv(VARIABLE, "warehouse-ytd")
-    monkeypatch.setattr(ForgetfulPayments, "every", 5)
+    monkeypatch.setattr(ForgetfulPayments, "every", 1)
     assert demo(**QUICK, databases=1) == 1
     out = capsys.readouterr().out
     assert "Remote warehouses" not in out
@@ -117,6 +119,8 @@ def test_a_terminal_gets_live_tables(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"seconds": 0.0}, "--seconds"),
         ({"engine": "oracle"}, "--engine"),
         ({"engine": "postgres", "keep": True}, "--keep"),
+        ({"faults": True}, "--faults"),
+        ({"faults": True, "engine": "sqlite"}, "--faults"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_starts(
@@ -162,7 +166,12 @@ def test_own_databases_get_prefixed_tables(
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [({"databases": 3}, "--databases: expected at most 2"), ({"engine": "sqlite"}, "--engine: expected nothing")],
+    [
+        ({"databases": 3}, "--databases: expected at most 2"),
+        ({"databases": 0}, "--databases: expected at least 1, found 0"),
+        ({"databases": -1}, "--databases: expected at least 1, found -1"),
+        ({"engine": "sqlite"}, "--engine: expected nothing"),
+    ],
 )
 def test_a_file_and_the_options_must_agree(
     capsys: pytest.CaptureFixture[str], config: Path, options: dict[str, Any], complaint: str
@@ -208,6 +217,54 @@ def test_postgres_is_started_and_stopped(
     assert list(own_temporary_folder.iterdir()) == []
 
 
+BROKEN: dict[str, Any] = {"engine": "postgres", "faults": True, "seed": 3}
+
+
+@pytest.mark.pg
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("async_", [False, True], ids=["threads", "tasks"])
+def test_what_is_reported_is_there_whatever_breaks(
+    capsys: pytest.CaptureFixture[str], own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch, async_: bool
+) -> None:
+    """Links, backends, the server and tasks break; with exact outcomes each transaction is done once."""
+    monkeypatch.setattr(faults, "_SHARE", 0.15)
+    monkeypatch.setitem(QUICK, "seconds", 4.0)
+    code, found = document(capsys, async_=async_, **BROKEN)
+    assert found["problems"] == []
+    assert code == 0
+    assert found["outcome"] == "exact"
+    assert found["told"] == found["found"]
+    broken = found["faults"]["broken"]
+    happened = ["links cut at COMMIT", "backends ended", "server restarts", "found committed", "found rolled back"]
+    assert all(broken[what] > 0 for what in happened), broken
+    assert (broken.get("tasks cancelled", 0) > 0) is async_
+    assert found["server_connections_left"] == 0
+    assert list(own_temporary_folder.iterdir()) == []
+
+
+@pytest.mark.pg
+@pytest.mark.usefixtures("programs")
+def test_what_breaks_is_done_twice_without_exact_outcomes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: the same run without exact outcomes. The conditions hold as well, and work was done twice."""
+    monkeypatch.setattr(faults, "_SHARE", 0.15)
+    monkeypatch.setitem(QUICK, "seconds", 4.0)
+    code, found = document(capsys, outcome="plain", **BROKEN)
+    assert code == 1
+    assert all(condition["holds"] for condition in found["conditions"])
+    assert sum(found["faults"]["unreported"].values()) > 0
+    assert sum(found["faults"]["missing"].values()) == 0
+    assert "done twice" in found["problems"][-1]
+
+
+def test_outcomes_can_be_exact_where_nothing_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+    """--outcome exact alone: the same run, with a row for each unit."""
+    code, found = document(capsys, outcome="exact")
+    assert code == 0
+    assert (found["outcome"], found["faults"]) == ("exact", None)
+
+
 @pytest.mark.pg
 @pytest.mark.usefixtures("programs")
 def test_the_server_is_stopped_when_the_run_breaks_off(own_temporary_folder: Path) -> None:
@@ -243,3 +300,16 @@ class Terminal(StringIO):
     def isatty(self) -> bool:
         """It is."""
         return True
+
+
+@pytest.mark.parametrize("async_", [False, True], ids=["threads", "tasks"])
+def test_a_server_that_is_down(capsys: pytest.CaptureFixture[str], tmp_path: Path, async_: bool) -> None:
+    """It cannot be filled: exit code 1, what the driver says, the command that says more; no traceback, no password."""
+    file = tmp_path / "down.toml"
+    file.write_text('[databases]\na = "postgresql://app:hunter2@127.0.0.1:1/d"\n')  # nobody listens on port 1
+    assert demo(config=file, async_=async_, **QUICK) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("polysession demo: OperationalError: ")
+    assert said.endswith(f"  do:  polysession check {file}\n")
+    assert "Traceback" not in said
+    assert "hunter2" not in said

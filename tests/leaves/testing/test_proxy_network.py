@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ from polysession.testing.proxy import (
     stream,
 )
 
-from .conftest import Lab, is_silent, receive, send
+from .conftest import PATIENCE, Lab, is_silent, receive, send
 from .streams import pg, pg_start, rfq
 
 SERVER, CLIENT = Direction.TO_SERVER, Direction.TO_CLIENT
@@ -54,6 +55,33 @@ def test_everything_passes(lab: Lab) -> None:
     server.close()
     assert client.recv(1) == b""
     assert proxy.sever() == 0
+
+
+def test_a_server_with_a_unix_socket(tmp_path: Path) -> None:
+    """The server may listen on a path; while nothing listens there a client is reset, and is served afterwards."""
+    path = str(tmp_path / "socket")
+    with FaultProxy(path, "raw") as proxy:
+        for _ in range(2):  # there is no such path; then there is one where nobody listens
+            # it may hear of it as soon as it has connected
+            with pytest.raises(ConnectionResetError), socket.create_connection(proxy.address, PATIENCE) as client:
+                receive(client, 1)
+            if not Path(path).exists():
+                with socket.socket(socket.AF_UNIX) as closed:
+                    closed.bind(path)
+        Path(path).unlink()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            listener.settimeout(PATIENCE)
+            with socket.create_connection(proxy.address, PATIENCE) as client:
+                server, _ = listener.accept()
+                with server:
+                    send(client, server, b"hello")
+                    send(server, client, b"world")
+                    proxy.sever()
+                    with pytest.raises(ConnectionResetError):
+                        receive(client, 1)
+                    assert server.recv(1) == b""
 
 
 def test_much_passes_slowly(lab: Lab) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 from sqlalchemy.dialects import registry
 
-from polysession.config import DRIVERS, Driver, resolve_driver
+from polysession import AsyncSessions
+from polysession.config import DRIVERS, Driver, from_databases, resolve_driver
 from polysession.errors import ConfigError, MissingExtra
 
 from .conftest import Install
@@ -61,7 +63,8 @@ def test_the_default_falls_back_to_what_is_installed(install: Install) -> None:
         ("postgresql", "psycopg2", False, ("for Sessions (psycopg)", 'write "postgresql+psycopg://"')),
         ("sqlite", "apsw", False, ("for Sessions (pysqlite)", 'write "sqlite+pysqlite://"')),
         ("postgres", None, False, ("postgresql, mysql, mariadb, sqlite", 'write "postgresql://"')),
-        ("oracle", None, False, ("a known backend",)),
+        ("oracle", None, False, ("a known backend", "use SQLAlchemy's own sessionmaker")),
+        ("mssql", None, True, ("a known backend", "use SQLAlchemy's own sessionmaker")),
     ],
 )
 def test_a_driver_that_does_not_fit_is_refused(
@@ -109,6 +112,29 @@ def test_a_missing_package_names_the_others_that_are_there(install: Install) -> 
         '  do:  pip install "polysession[postgres]"; or write "postgresql+asyncpg://", whose package is installed\n'
         "  see: https://polysession.readthedocs.io/en/stable/errors/missing-extra"
     )
+
+
+@pytest.mark.parametrize("given", ["mysql+mysqldb://h/x", {"orders": {"url": "mysql+mysqldb://h/x"}}])
+def test_a_driver_of_the_other_door_that_is_missing_too(install: Install, given: Any) -> None:
+    """Installing it would not help: the advice is the driver of this door, with the command that brings it."""
+    install()
+    with pytest.raises(ConfigError) as caught:
+        AsyncSessions(given)
+    assert caught.value.do == (
+        'write "mysql+asyncmy://" and pip install "polysession[mysql]"',
+        "use Sessions",
+    )
+    assert "mysqlclient" not in str(caught.value)
+    install("asyncmy")
+    with pytest.raises(ConfigError) as caught:
+        AsyncSessions.from_mapping({"databases": {"orders": given if isinstance(given, str) else given["orders"]}})
+    assert caught.value.do[0] == 'write "mysql+asyncmy://"'
+
+
+def test_either_door(install: Install) -> None:
+    """Where no door is meant, the driver of either one is good."""
+    install("asyncmy")
+    assert from_databases("mysql+asyncmy://h/x").databases
 
 
 def test_a_python_without_sqlite_is_told_so(install: Install) -> None:

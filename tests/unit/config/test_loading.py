@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, content: bytes | None
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     """A folder in the place of the file is refused like a file that is not there."""
-    with pytest.raises(ConfigError, match="is a directory"):
+    with pytest.raises(ConfigError, match="found a directory\n  do:  name the file in it"):
         load_toml(tmp_path)
 
 

@@ -161,7 +161,12 @@ BAD: list[tuple[object, str, str, str]] = [
     (table(**{"databases.orders": 1}), 'databases.orders."databases.orders"', "one of the keys", "an unknown key"),
     ({"databases": {"a": {"url": "sqlite://", 5: 1}}}, "databases.a.<a whole number>", "one of", "an unknown key"),
     ({"databases": {"a": {"url": int}}}, "databases.a.url", "a URL or an engine", "an object of type type"),
-    (table(pol={}), "databases.orders.pol", "one of the keys url, replicas, pooler, pool, connect", "an unknown key"),
+    (
+        table(pol={}),
+        "databases.orders.pol",
+        "one of the keys url, replicas, pooler, outcome, pool, connect",
+        "an unknown key",
+    ),
     (table(replicas="sqlite://"), "databases.orders.replicas", "a list of URLs", "text"),
     (table(replicas=[None]), "databases.orders.replicas[0]", "a URL or an engine", "nothing"),
     (table(replicas=["sqlite://", "b"]), "databases.orders.replicas[1]", "a URL such as", 'text without "://"'),
@@ -208,10 +213,49 @@ BAD: list[tuple[object, str, str, str]] = [
     (table(pool={"max_lifetime": float("nan")}), "databases.orders.pool.max_lifetime", "seconds", "nan"),
     (table(pool={"max_lifetime": 1e300}), "databases.orders.pool.max_lifetime", "seconds", "1e+300"),
     (table(pool={"max_lifetime": timedelta(-1)}), "databases.orders.pool.max_lifetime", "seconds", "-86400.0 s"),
+    (table(pool={"reset": "often"}), "databases.orders.pool.reset", '"touched" or "always" or "never"', '"often"'),
+    (table(pool={"overload": "drop"}), "databases.orders.pool.overload", '"shed" or "wait"', '"drop"'),
+    (table(pool={"idle_warning": -1}), "databases.orders.pool.idle_warning", "seconds as a number", "-1"),
     (table(connect=[]), "databases.orders.connect", "a table", "a list"),
     (table(connect={1: 2}), "databases.orders.connect.<a whole number>", "text as the name", "a whole number"),
     (table(connect={"a": ["${GONE}"]}), "databases.orders.connect.a[0]", "variable GONE", "no such variable"),
 ]
+
+
+BAD += [
+    (
+        {"databases": {"a": {"url": "sqlite://", "pool": {"size": 2, "floor": 3}}}},
+        "databases.a.pool.floor",
+        "at most the size of the pool, 2",
+        "3",
+    ),
+    (
+        {"defaults": {"pool": {"floor": 3}}, "databases": {"a": {"url": "sqlite://", "pool": {"size": 2}}}},
+        "databases.a.pool.floor",
+        "at most the size of the pool, 2",
+        "3",
+    ),
+    *(
+        (
+            {"databases": {"a": {"url": "sqlite://", "connect": {key: value}}}},
+            f"databases.a.connect.{key}",
+            "polysession says it itself",
+            found,
+        )
+        for key, value, found in (
+            ("check_same_thread", True, "true"),
+            ("isolation_level", "DEFERRED", "text"),
+            ("factory", 5, "a whole number"),
+            ("autocommit", True, "true"),
+        )
+    ),
+]
+"""What would be overridden, or could not be kept."""
+
+
+def test_what_is_said_anyway_may_be_said() -> None:
+    """Many have learnt to write it for SQLite."""
+    assert read({"databases": {"a": {"url": "sqlite://", "connect": {"check_same_thread": False}}}})
 
 
 @pytest.mark.parametrize(("mapping", "path", "expected", "found"), BAD)
@@ -265,8 +309,8 @@ def test_the_text_of_one_problem() -> None:
     with pytest.raises(ConfigError) as caught:
         read(table(pool={"sise": 5}))
     assert str(caught.value) == (
-        "[config] databases.orders.pool.sise: expected one of the keys size, checkout_timeout, max_lifetime, "
-        "found an unknown key\n"
+        "[config] databases.orders.pool.sise: expected one of the keys size, floor, checkout_timeout, max_lifetime, "
+        "ping_after, reset, overload, idle_warning, found an unknown key\n"
         '  do:  write "size"\n'
         "  see: https://polysession.readthedocs.io/en/stable/errors/config"
     )
@@ -288,8 +332,8 @@ def test_the_text_of_several_problems() -> None:
         '  why: databases.orders.pool.size: expected a whole number of at least 1, found "many"\n'
         "       databases.orders.url: expected a known backend (postgresql, mysql, mariadb, sqlite), "
         'found "postgres://***" -- write "postgresql://"\n'
-        "       databases.billing.conect: expected one of the keys url, replicas, pooler, pool, connect, found an "
-        'unknown key -- write "connect"\n'
+        "       databases.billing.conect: expected one of the keys url, replicas, pooler, outcome, pool, connect, "
+        'found an unknown key -- write "connect"\n'
         "       databases.billing.url: expected the environment variable GONE, found no such variable -- set GONE\n"
         "  see: https://polysession.readthedocs.io/en/stable/errors/config"
     )
@@ -468,3 +512,27 @@ def test_any_mapping_gives_a_topology_or_an_error(mapping: Any) -> None:
         for database in outcome.databases.values():
             for endpoint in database.endpoints:
                 assert (endpoint.address is None) != (endpoint.engine is None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"pool_size": 5}, "write `size` in the table `pool`"),
+        ({"max_overflow": 5}, "write `size` in the table `pool`"),
+        ({"pool_recycle": 5}, "write `max_lifetime` in the table `pool`"),
+        ({"connect_args": {}}, "write them in the table `connect`"),
+        ({"pool": {"recycle": 5}}, 'write "max_lifetime"'),
+        ({"pool": {"timeout": 5}}, 'write "checkout_timeout"'),
+    ],
+)
+def test_the_words_of_sqlalchemy_are_known(keys: dict[str, object], words: str) -> None:
+    """Who writes what `create_engine` takes is told what it is called here."""
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(table(**keys))
+    assert words in str(caught.value)
+
+
+def test_an_empty_variable_is_called_empty() -> None:
+    """A variable that is set to nothing is told from one that was not looked up."""
+    with pytest.raises(ConfigError, match=r"found \$\{URL\}, which is empty"):
+        from_mapping({"databases": {"orders": "${URL}"}}, environ={"URL": ""})

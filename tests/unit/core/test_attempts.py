@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from polysession._core.attempts import attempt_steps
 from polysession._core.hooks import Hook, Moment
 from polysession._core.scope import Scope
 from polysession._core.steps import Body, Call, Classify, Close, Commit, Draw, Flush, Open, Pause, Rollback
+from polysession._core.turns import Turn, Turns
 from polysession.errors import CommitUnknown
 from polysession.facts import Outcome
-from polysession.failures import Failure, Phase
+from polysession.failures import Failure, Kind, Phase
 from polysession.options import Propagation
 from polysession.policy.retry import Backoff
 from polysession.testing import Played, play
@@ -30,6 +32,7 @@ class Runner:
         self.current: list[Scope] = []
         self.told: list[tuple[int, float | None]] = []
         self.hook: Hook | None = None
+        self.turn = Turn(Turns(), "a key")
 
     def fresh(self) -> Scope:
         """A new scope."""
@@ -47,6 +50,10 @@ class Runner:
         """No more the current one."""
         if scope in self.current:
             self.current.remove(scope)
+
+    def took(self) -> float:
+        """An attempt of a second."""
+        return 1.0
 
     def failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
         """Take note."""
@@ -96,10 +103,85 @@ def test_a_transient_error_is_repeated_with_a_new_session() -> None:
     assert played.value() == "value"
     assert played.names == "Open Body! Rollback Close Classify Draw Pause Open Body Flush Commit Close"
     assert played.steps[5] == Draw(77.0)
-    assert played.steps[6] == Pause(0.01)
+    assert played.steps[6] == Pause(0.01, None, 77.0)
     assert runner.scopes[0] is not runner.scopes[1]
     assert runner.told == [(1, 0.01)]
     assert runner.current == []
+
+
+CLASH = msgspec.structs.replace(TRANSIENT, kind=Kind.SERIALIZATION)
+
+
+def pauses(played: Played[Any]) -> list[float]:
+    """The pauses of a conversation."""
+    return [step.seconds for step in played.steps if isinstance(step, Pause)]
+
+
+def test_a_unit_that_clashed_alone_goes_again_at_once() -> None:
+    """Who beat it has ended. Beaten again, it waits as ever, from the shortest wait on; at the end it has left."""
+    runner = Runner()
+    played = run(runner, attempts=9, Body=[*[OSError("conflict")] * 4, "value"], Classify=CLASH)
+    assert played.value() == "value"
+    assert pauses(played) == [0.0, 0.01, 0.02, 0.04]
+    assert [wait for _, wait in runner.told] == pauses(played)
+    assert runner.turn.turns.lines == {}
+
+
+def test_a_unit_that_clashed_waits_behind_those_that_did_before() -> None:
+    """For its turn, and no longer than a line that stands still is worth: between one and two bounds."""
+    runner = Runner()
+    before = Turn(runner.turn.turns, runner.turn.key)
+    assert before.clashed(1.0) == 1
+    played = run(runner, Body=[OSError("conflict"), OSError("conflict"), "value"], Classify=CLASH)
+    assert played.value() == "value"
+    waits = [step for step in played.steps if isinstance(step, Pause)]
+    assert waits == [Pause(2.03, runner.turn, 77.0), Pause(2.06, runner.turn, 77.0)]
+    assert before.is_first
+    assert runner.turn.turns.first(runner.turn.key) is before
+
+
+@pytest.mark.parametrize("beaten", [1, 2])
+def test_a_new_unit_lets_those_first_that_are_beaten_again(beaten: int) -> None:
+    """Before its first attempt; inside of another unit it does not wait, since it would hold that one up."""
+    for outer in (None, entered()):
+        runner = Runner(outer, propagation=Propagation.REQUIRES_NEW)
+        before = Turn(runner.turn.turns, runner.turn.key)
+        for _ in range(beaten):
+            before.clashed(1.0)
+        played = run(runner)
+        assert played.value() == "value"
+        waits = beaten > 1 and outer is None
+        assert played.names == ("Pause " if waits else "") + "Open Body Flush Commit Close"
+        assert pauses(played) == ([Backoff().first + 2.0] if waits else [])
+        assert runner.turn.turns.first(runner.turn.key) is before
+
+
+@pytest.mark.parametrize("end", [OSError("conflict"), ValueError("mine"), KeyboardInterrupt()])
+def test_however_a_unit_ends_it_leaves_the_line(end: BaseException) -> None:
+    """The next one is called."""
+    runner = Runner()
+    called: list[int] = []
+    played = run(runner, Body=[OSError("conflict"), end], Classify=[CLASH, failure(certain=True)], Pause=None)
+    assert played.error is end
+    assert runner.turn.turns.lines == {}
+
+    def follow(step: Pause) -> None:
+        after = Turn(runner.turn.turns, runner.turn.key)
+        assert after.clashed() == 0
+        assert after.await_call(lambda: called.append(1))
+        runner.told.append((after, None))  # type: ignore[arg-type]  # kept alive
+
+    run(runner, Body=[OSError("conflict"), end], Classify=[CLASH, failure(certain=True)], Pause=follow)
+    assert called == [1]
+
+
+def test_a_link_that_died_is_no_clash() -> None:
+    """Other units are not waited for."""
+    runner = Runner()
+    gone = msgspec.structs.replace(TRANSIENT, kind=Kind.CONNECTION_LOST)
+    played = run(runner, Body=[OSError("gone"), "value"], Classify=gone)
+    assert pauses(played) == [0.01]
+    assert runner.turn.turns.lines == {}
 
 
 def test_an_error_at_commit_is_repeated_if_it_is_certain() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polysession._core.hooks import Hook, Moment
-from polysession._core.scope import Scope, enter_steps, find_open, leave_steps
+from polysession._core.scope import Scope, enter_steps, find_open, leave_steps, open_inside
 from polysession._core.states import State
 from polysession._core.steps import (
     Classify,
@@ -63,7 +63,8 @@ def failure(*, certain: bool) -> Failure:
 def scope_of(outer: Scope | None = None, *, role: Role = Role.PRIMARY, owner: object = "me", **options: Any) -> Scope:
     """A unit over database "a", not entered yet."""
     options.setdefault("databases", ("a",))
-    scope = Scope(UnitOptions(**options), "inner" if outer else "outer", HERE, owner, outer)
+    around = (outer, *outer.outer) if outer else ()
+    scope = Scope(UnitOptions(**options), "inner" if outer else "outer", HERE, owner, around)
     scope.role = role
     return scope
 
@@ -206,15 +207,30 @@ def test_the_open_unit_is_found_by_database_owner_and_state() -> None:
     """The innermost that is open, of this owner, over one of the names; never one that has ended."""
     outer = entered(databases=("a", "b"), atomic=False)
     inner = entered(outer, databases=("c",))
-    assert find_open(inner, ("c",), "me") is inner
-    assert find_open(inner, ("b", "x"), "me") is outer
-    assert find_open(inner, ("x",), "me") is None
-    assert find_open(inner, ("a",), "somebody else") is None
-    assert find_open(None, ("a",), "me") is None
+    assert find_open((inner, outer), ("c",), "me") is inner
+    assert find_open((inner, outer), ("b", "x"), "me") is outer
+    assert find_open((inner, outer), ("x",), "me") is None
+    assert find_open((inner, outer), ("a",), "somebody else") is None
+    assert find_open((), ("a",), "me") is None
     joined = entered(outer)
-    assert find_open(joined, ("a",), "me") is outer
-    leave(outer)
-    assert find_open(joined, ("a",), "me") is None, "it joined a unit that has ended"
+    assert find_open((joined, outer), ("a",), "me") is outer
+    leave(outer, KeyError())
+    assert find_open((joined, outer), ("a",), "me") is None, "it joined a unit that has ended"
+
+
+def test_a_unit_in_a_generator_is_open_inside_of_it_only() -> None:
+    """What is open in a suspended generator is not found; what is open in one that runs is nearer than what is not."""
+    first, second, beside = (entered(databases=("a",)) for _ in range(3))
+    first.home, second.home = "first", "second"
+    units = (beside, second, first)
+    assert open_inside(units, ()) == (beside,)
+    assert open_inside(units, ("first",)) == (first, beside)
+    assert open_inside(units, ("second", "first")) == (second, first, beside)
+    assert open_inside(units, ("first", "second")) == (first, second, beside)
+    assert open_inside((first, second), ()) == ()
+    later = entered(databases=("a",))
+    later.home = "first"
+    assert open_inside((later, *units), ("first",)) == (later, first, beside)
 
 
 # -- leaving

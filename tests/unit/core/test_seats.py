@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -46,11 +47,26 @@ class Machine(RuleBasedStateMachine):
         """Its own limit allows one more."""
         return self.count(kind) < self.limits.get(kind, self.size)
 
-    def can_be_served(self, kind: str) -> bool:
-        """Somebody of this kind could have a connection now."""
+    def must_open(self, kind: str) -> bool:
+        """Nothing of this kind is out that could come back."""
+        return all(ticket.kind != kind for ticket in (*self.using, *self.opening))
+
+    def may_open(self, waiter: Ticket[Link]) -> bool:
+        """Nothing can come back to it, or it has waited long enough for that and none is being opened."""
+        opening = any(ticket.kind == waiter.kind for ticket in self.opening)
+        return self.must_open(waiter.kind) or (waiter.impatient and not opening)
+
+    def can_be_served(self, kind: str, *, impatient: bool = False) -> bool:
+        """Somebody of this kind gets a connection now."""
         return any(link.kind == kind for link in self.idle) or (
-            self.has_room(kind) and (self.count() < self.size or bool(self.idle))
+            (impatient or self.must_open(kind))
+            and self.has_room(kind)
+            and (self.count() < self.size or bool(self.idle))
         )
+
+    def takes(self, waiter: Ticket[Link], kind: str) -> bool:
+        """This waiter has a connection of `kind` that comes back, or its seat."""
+        return waiter.kind == kind or (self.may_open(waiter) and self.has_room(waiter.kind))
 
     def served(self, ticket: Ticket[Link]) -> None:
         """A waiter was served: it closes the victim, or has a connection."""
@@ -88,6 +104,7 @@ class Machine(RuleBasedStateMachine):
             self.idle.remove(answer.connection)
         elif isinstance(answer, Grow):
             assert answer.victim is ticket.victim
+            assert self.must_open(kind), "one was opened although one of the kind may come back"
             if answer.victim is not None:
                 assert self.count() == self.size, "a connection was closed although there was room"
                 self.idle.remove(answer.victim)
@@ -102,6 +119,25 @@ class Machine(RuleBasedStateMachine):
         self.seats.opened(ticket)
         self.opening.remove(ticket)
         self.using.append(ticket)
+        for served in self.seats.serve():
+            assert served.impatient, "it waited only because one was being opened"
+            assert served.connection is None
+            if served.victim is not None:
+                self.idle.remove(served.victim)
+            self.served(served)
+
+    @precondition(lambda self: self.using)
+    @rule(data=st.data())
+    def replace(self, data: st.DataObject) -> None:
+        """A connection was too old: its owner opens another one on its seat."""
+        ticket = data.draw(st.sampled_from(self.using))
+        link = ticket.connection
+        assert link is not None
+        self.seats.replace(ticket)
+        assert (ticket.connection, ticket.victim) == (None, link)
+        self.using.remove(ticket)
+        self.start_with(ticket)
+        assert isinstance(self.seats.back(link), Retire), "nobody counts on the old one"
 
     @precondition(lambda self: self.using)
     @rule(data=st.data())
@@ -110,7 +146,8 @@ class Machine(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from(self.using))
         link = ticket.connection
         assert link is not None
-        first = next((w for w in self.waiting if w.kind == ticket.kind or self.has_room(w.kind)), None)
+        first = next((w for w in self.waiting if self.takes(w, ticket.kind)), None)
+        assert self.seats.wanted(ticket.kind) == (first is not None)
         answer = self.seats.back(link)
         self.using.remove(ticket)
         if first is None:
@@ -130,7 +167,7 @@ class Machine(RuleBasedStateMachine):
         ticket = data.draw(st.sampled_from([*self.using, *self.opening]))
         (self.using if ticket in self.using else self.opening).remove(ticket)
         for served in self.seats.gone(ticket):
-            first = next(w for w in self.waiting if self.can_be_served(w.kind))
+            first = next(w for w in self.waiting if self.can_be_served(w.kind, impatient=self.may_open(w)))
             assert served is first
             if served.connection is not None:
                 self.idle.remove(served.connection)
@@ -138,6 +175,31 @@ class Machine(RuleBasedStateMachine):
                 self.idle.remove(served.victim)
             self.served(served)
         assert not self.seats.gone(ticket), "a second time changes nothing"
+
+    @rule(kind=st.sampled_from(KINDS))
+    def help(self, kind: str) -> None:
+        """One connection at a time is opened for those who wait, and none is closed for it."""
+        ticket: Ticket[Link] = Ticket(kind)
+        needed = any(other.kind == kind for other in self.waiting) and all(t.kind != kind for t in self.opening)
+        expected = needed and self.count() < self.size and self.has_room(kind)
+        assert self.seats.help(ticket) == expected
+        if expected:
+            assert ticket.victim is None
+            self.opening.append(ticket)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), beside=st.integers(0, 2))
+    def insist(self, data: st.DataObject, beside: int) -> None:
+        """Who has waited long enough has a connection opened for itself, if there is room and few are being opened."""
+        ticket = data.draw(st.sampled_from(self.waiting))
+        few = sum(other.kind == ticket.kind for other in self.opening) <= beside
+        expected = self.can_be_served(ticket.kind, impatient=few or self.must_open(ticket.kind))
+        assert self.seats.insist(ticket, beside=beside) == expected
+        assert ticket.impatient
+        if expected:
+            if ticket.victim is not None:
+                self.idle.remove(ticket.victim)
+            self.served(ticket)
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -161,7 +223,9 @@ class Machine(RuleBasedStateMachine):
         while (link := self.seats.drain(kind)) is not None:
             assert link.kind == kind
             self.idle.remove(link)
-        assert not self.seats.serve(), "draining frees nothing that anybody waits for"
+        for served in self.seats.serve():
+            assert served.impatient, "draining frees nothing else that anybody waits for"
+            self.served(served)
 
     @rule()
     def repair(self) -> None:
@@ -186,6 +250,13 @@ class Machine(RuleBasedStateMachine):
         assert list(self.seats.waiters) == self.waiting
 
     @invariant()
+    def nothing_can_be_opened_or_closed_while_all_are_out(self) -> None:
+        """`all_out` is true only if every seat has a connection of that kind which somebody uses."""
+        for kind in KINDS if hasattr(self, "seats") else ():
+            used = [ticket for ticket in self.using if ticket.kind == kind]
+            assert self.seats.all_out(kind) == (len(used) == self.count() >= self.seats.size)
+
+    @invariant()
     def nobody_waits_in_vain(self) -> None:
         """No waiter is left while a connection or seat that it could use is free."""
         if hasattr(self, "seats"):
@@ -194,6 +265,25 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_all_out_while_others_return() -> None:
+    """Who waits asks `all_out` without the lock: that a seat is given back meanwhile is no error."""
+    seats: Any = Seats(2)
+
+    class Returning:
+        """Another seat is given back while it is looked at."""
+
+        connection = object()
+
+        @property
+        def kind(self) -> str:
+            """Its kind."""
+            seats.taken.pop(2, None)
+            return "write"
+
+    seats.taken.update({1: Returning(), 2: Returning()})
+    assert seats.all_out("write")
 
 
 def test_turns_are_taken_in_the_order_of_asking() -> None:

@@ -91,25 +91,24 @@ def test_capabilities_cannot_be_changed(backend: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "repeatable", "plain", "two_phase", "writers", "timeout"),
+    ("backend", "repeatable", "two_phase", "writers", "timeout"),
     [
-        ("postgresql", REPEATABLE, frozenset({UNCOMMITTED, COMMITTED}), True, True, StatementTimeout.TRANSACTION),
-        ("mysql", None, frozenset({UNCOMMITTED, COMMITTED}), True, True, StatementTimeout.SESSION_READS),
-        ("mariadb", None, frozenset({UNCOMMITTED, COMMITTED}), True, True, StatementTimeout.SESSION),
-        ("sqlite", SERIALIZABLE, frozenset(), False, False, StatementTimeout.CLIENT),
+        ("postgresql", REPEATABLE, True, True, StatementTimeout.TRANSACTION),
+        ("mysql", None, True, True, StatementTimeout.SESSION_READS),
+        ("mariadb", None, True, True, StatementTimeout.SESSION),
+        ("sqlite", SERIALIZABLE, False, False, StatementTimeout.CLIENT),
     ],
 )
 def test_capabilities(
     backend: str,
     repeatable: Isolation | None,
-    plain: frozenset[Isolation],
     two_phase: bool,
     writers: bool,
     timeout: StatementTimeout,
 ) -> None:
     """The capabilities of each server, as its documentation has them."""
     can = of(backend).capabilities
-    assert (can.repeatable_isolation, can.plain_reads, can.two_phase) == (repeatable, plain, two_phase)
+    assert (can.repeatable_isolation, can.two_phase) == (repeatable, two_phase)
     assert (can.concurrent_writers, can.statement_timeout) == (writers, timeout)
     assert can.errors_abort is (backend == "postgresql")
 
@@ -196,18 +195,31 @@ def test_no_guard_elsewhere(backend: str) -> None:
     assert of(backend).lost_update_guard((99, 0, 0)) is None
 
 
+UNIT = "0193d2a4-7c00-7abc-8def-0123456789ab"
+
+
 @pytest.mark.parametrize("backend", NAMES)
 def test_marker(backend: str) -> None:
-    """The marker's statements speak of one table, compare ids byte by byte and take their values as parameters."""
+    """The marker's statements speak of one table, have the id in them, and take nothing but an id."""
     marker = of(backend).marker
-    for text in (marker.create, marker.write, marker.read, marker.forget):
+    texts = [marker.write(UNIT), marker.fence(UNIT), marker.claim(UNIT, UNIT), marker.read(UNIT), marker.record(UNIT)]
+    for text in (*texts, marker.forget(UNIT, 60.0, 100), marker.create, marker.exists):
         assert TABLE_NAME in text
-    assert any(word in marker.create for word in ('COLLATE "C"', "ascii_bin", "COLLATE BINARY"))
+    assert all(UNIT in text for text in texts)
+    assert "%" not in "".join((*texts, marker.server, marker.blocker, marker.evict))  # drivers take it for a parameter
     assert "PRIMARY KEY" in marker.create
-    assert ":unit" in marker.write
-    assert ":verdict" in marker.write
-    assert ":unit" in marker.read
-    assert ":age" in marker.forget
+    for unsafe in ("x", "'; DROP TABLE item; --", UNIT.upper(), f"{{{UNIT}}}"):
+        with pytest.raises(ValueError, match=r"id|UUID"):
+            marker.write(unsafe)
+
+
+def test_the_marker_goes_with_commit_where_it_can() -> None:
+    """PostgreSQL and MariaDB take both as one message, which ends at the first error; the others do not."""
+    assert of("postgresql").marker.with_commit("INSERT") == "INSERT; COMMIT"
+    assert MARIADB.marker.with_commit("INSERT") == "BEGIN NOT ATOMIC INSERT; COMMIT; END"
+    assert MYSQL.marker.with_commit("INSERT") == of("sqlite").marker.with_commit("INSERT") == ""
+    assert "pg_current_xact_id_if_assigned" in of("postgresql").marker.write(UNIT)
+    assert "pg_current_xact_id_if_assigned" not in of("postgresql").marker.write(UNIT, sure=True)
 
 
 @pytest.mark.parametrize("backend", NAMES)

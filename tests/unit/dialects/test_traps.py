@@ -73,7 +73,9 @@ def test_a_transaction_number_of_the_future_is_another_history() -> None:
 def test_no_text_asks_for_the_status_of_a_transaction_number(backend: str) -> None:
     """After a crash or a failover a number can belong to another transaction: no text of ours ever asks for one."""
     dialect = of(backend)
-    texts = [dialect.marker.create, dialect.marker.write, dialect.marker.read, dialect.marker.forget]
+    unit = "0193d2a4-7c00-7abc-8def-0123456789ab"
+    texts = [dialect.marker.create, dialect.marker.write(unit), dialect.marker.read(unit), dialect.marker.fence(unit)]
+    texts += [dialect.marker.forget(unit, 60.0, 100), dialect.marker.server]
     texts += [dialect.server_sql, dialect.read_only().apply, dialect.lock_timeout(1).apply]
     texts += [text for access in Access for text in dialect.begin(access=access)]
     assert not [text for text in texts if "xact_status" in text or "txid" in text]

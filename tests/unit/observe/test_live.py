@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from polysession.facts import AttemptFailed, Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome, Owner
-from polysession.observe.live import Live, Relay
+from polysession.observe.live import Live, Progress, Relay
 from polysession.options import Access
 
 frame = inspect.currentframe()
@@ -37,7 +37,7 @@ def ended(number: int, outcome: Outcome = Outcome.COMMITTED) -> HoldEnded:
 
 def live() -> Live:
     """A ledger whose holdings are all in transaction."""
-    return Live(lambda hold: f"state of {hold}")
+    return Live(lambda hold: Progress(state=f"state of {hold}"))
 
 
 def test_what_was_opened_is_held_until_it_ends() -> None:

@@ -43,6 +43,8 @@ MISMATCHES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "isolation": ({"isolation": Isolation.SERIALIZABLE}, {"isolation": Isolation.REPEATABLE_READ}, {}),
     "snapshot": ({"access": Access.READ, "snapshot": True}, {"access": Access.READ}, {}),
     "retry": ({"repeatable": True}, {}, {}),
+    "outcome": ({"exact": True, "exact_asked": True}, {}, {}),
+    "key": ({"key": "one"}, {"key": "two"}, {}),
     "deadline": ({"deadline": 2.0}, {"deadline": 9.0}, {"time_left": 1.5}),
 }
 FITS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -70,6 +72,11 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "no need of the snapshot": ({"access": Access.READ}, {"access": Access.READ, "snapshot": True}, {}),
     "part of a repeatable unit": ({}, {"repeatable": True}, {}),
     "repeated with the outer unit": ({"repeatable": True}, {"repeatable": True}, {}),
+    "an exact outcome": ({"exact": True, "exact_asked": True}, {"exact": True}, {}),
+    "an exact outcome by default only": ({"exact": True}, {}, {}),
+    "no need of an exact outcome": ({}, {"exact": True}, {}),
+    "the same key": ({"key": "one"}, {"key": "one"}, {}),
+    "no key of its own": ({}, {"key": "one"}, {}),
     "no deadline of its own": ({}, {"deadline": 9.0}, {"time_left": 0.0}),
     "a deadline within what is left": ({"deadline": 2.0}, {"deadline": 9.0}, {"time_left": 2.0}),
     "a deadline where there was none": ({"deadline": 2.0}, {}, {}),
@@ -88,7 +95,7 @@ def fits(decision: Any, expected: Any) -> bool:
 
 def given(decision: Any, wishes: dict[str, Any]) -> Any:
     """The decision, unless it cannot give what is wished for."""
-    return Refuse if decision == PLAIN and ("isolation" in wishes or "snapshot" in wishes) else decision
+    return Refuse if decision == PLAIN and wishes.keys() & {"isolation", "snapshot", "key", "exact_asked"} else decision
 
 
 @pytest.mark.parametrize("mode", Propagation)
@@ -130,8 +137,8 @@ def test_every_mode_is_in_the_tables() -> None:
 
 def test_every_attribute_of_a_unit_is_compared() -> None:
     """What is added to the options is either compared or no matter of joining."""
-    compared = {"retry" if name == "repeatable" else name for name in UnitOptions.__struct_fields__}
-    assert compared - {"propagation"} == set(MISMATCHES) - {"role"}
+    compared = {{"repeatable": "retry", "exact": "outcome"}.get(name, name) for name in UnitOptions.__struct_fields__}
+    assert compared - {"propagation", "exact_asked"} == set(MISMATCHES) - {"role"}
 
 
 def test_the_texts_name_what_is_open() -> None:

@@ -146,6 +146,26 @@ def test_waits_stay_within_their_bounds(
     assert again.reason
 
 
+PACES = st.floats(min_value=0.0, max_value=1e6)
+
+
+@given(POLICIES, ATTEMPTS, st.integers(min_value=0, max_value=100), PACES, JITTERS)
+def test_waits_of_units_that_take_turns(policy: Backoff, attempt: int, beaten: int, pace: float, jitter: float) -> None:
+    """The first one never waits longer than it would without a line, and not at all when it became the first; the
+    others wait as long as two attempts take and one to two bounds, so that those who came together do not lose patience
+    together."""
+    again = policy.decide(TRANSIENT, attempt=attempt, time_left=math.inf, jitter=jitter)
+    if isinstance(again, GiveUp):
+        return
+    wait = policy.in_turn(again, attempt=attempt, beaten=beaten, pace=pace, jitter=jitter).delay
+    if beaten:
+        assert 0 <= wait <= again.delay
+        assert beaten > 1 or wait == 0
+    else:
+        assert policy.patience(attempt, pace) == policy.bound(attempt) + 2 * pace
+        assert policy.patience(attempt, pace) <= wait <= policy.patience(attempt, pace) + policy.bound(attempt)
+
+
 @given(POLICIES, st.sampled_from([FINAL, OPEN]), ATTEMPTS, TIMES, JITTERS)
 def test_what_is_not_transient_is_given_up(
     policy: Backoff, failure: Failure, attempt: int, time_left: float, jitter: float

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["Connection", "Driver", "interrupt_at"]
+from polysession._core.queue import Queue
+
+__all__ = ["Connection", "Driver", "Line", "interrupt_at"]
 
 
 class Connection:
@@ -90,3 +92,25 @@ def interrupt_at(number: int, files: tuple[str, ...], work: Callable[[], Any], *
         sys.settrace(before)
         sys.unraisablehook = hook
     return raised
+
+
+class Line(Queue[Any]):
+    """A queue that remembers in which order was asked and served."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_in_turn: list[int] = []
+        self.served_in_turn: list[int] = []
+        self.kept: list[Any] = []
+        """So that none has the number of another one."""
+
+    def join(self, waiter: Any) -> None:
+        """Remember it."""
+        self.kept.append(waiter)
+        self.asked_in_turn.append(id(waiter))
+        super().join(waiter)
+
+    def served(self, waiter: Any) -> None:
+        """Remember it."""
+        self.served_in_turn.append(id(waiter))
+        super().served(waiter)

@@ -13,7 +13,7 @@ from tests.histories.world import BodyFailed, Lost, Refused, World, _Runner
 from polysession._core.attempts import attempt_steps
 from polysession._core.scope import enter_steps, leave_steps
 from polysession._core.steps import Body, Close, Commit, Flush, Pause, Rollback
-from polysession._shell import drive_async as module
+from polysession._shell import grace as module
 from polysession._shell.drive_async import Shielded, drive_async
 from polysession.errors import CommitUnknown
 from polysession.facts import Outcome

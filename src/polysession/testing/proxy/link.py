@@ -66,6 +66,12 @@ class Link:
             lane.put(strike, 0.0)
         self.proceed()
 
+    def unreached(self) -> None:
+        """The server was not there, and this was known at once; a Unix socket has no answer that is waited for."""
+        self._left(self._server, Ending.RST)
+        self._server.connecting = False
+        self.proceed()
+
     def proceed(self) -> None:
         """Write and read what may be written and read now; after a thaw, for example."""
         self.flush(self._to_server)

@@ -7,6 +7,7 @@ when the proxy is closed.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import os
@@ -19,7 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .events import Direction, Ending, Opened
 from .intake import Intake
@@ -29,9 +30,11 @@ from .log import Log
 from .plan import Course, Planned
 from .wire import Wire
 
-__all__ = ["Loop", "ProxyClosed"]
+__all__ = ["Loop", "ProxyClosed", "Upstream"]
 
 T = TypeVar("T")
+Upstream: TypeAlias = tuple[str, int] | str
+"""Where a server listens: a numeric address and a port, or the path of a Unix socket."""
 _IDLE_WAIT = 3600.0
 _SELECT_LIMIT = 1024  # FD_SETSIZE: select(2) knows no larger file descriptors
 
@@ -43,7 +46,7 @@ class ProxyClosed(RuntimeError):
 class Loop:
     """Runs from its making to `stop`. All methods but `call` and `stop` are for its own thread."""
 
-    def __init__(self, listener: socket.socket, upstream: tuple[str, int], wire: Callable[[], Wire], log: Log) -> None:
+    def __init__(self, listener: socket.socket, upstream: Upstream, wire: Callable[[], Wire], log: Log) -> None:
         self.log = log
         self.frozen: bool = False
         self.resets_on_accept: bool = False
@@ -182,20 +185,23 @@ class Loop:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                     client.close()
                     continue
-                link = self._link(client)
+                link, reached = self._link(client)
             self._guarded(link, link.begin)
+            if not reached:
+                self._guarded(link, link.unreached)
 
-    def _link(self, client: socket.socket) -> Link:
-        server = socket.socket(socket.AF_INET6 if ":" in self._upstream[0] else socket.AF_INET)
+    def _link(self, client: socket.socket) -> tuple[Link, bool]:
+        server = socket.socket(_family(self._upstream))
         for sock in (client, server):
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server.connect_ex(self._upstream)
+            if sock.family is not socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reached = server.connect_ex(self._upstream) in (0, errno.EINPROGRESS)
         number = next(self._numbers)
         self.log.add(Opened(self.log.draw(), time.monotonic(), number), connections=1)
         intake = Intake(number, self._wire(), Course(self.plan, number), self.log)
         link = self.links[number] = Link(self, number, client, server, intake)
-        return link
+        return link, reached
 
     def _guarded(self, link: Link, act: Callable[..., object], *args: object) -> None:
         try:
@@ -247,6 +253,12 @@ class Loop:
             if sock is not None:
                 sock.close()
         self._selector.close()
+
+
+def _family(upstream: Upstream) -> socket.AddressFamily:
+    if isinstance(upstream, str):
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in upstream[0] else socket.AF_INET
 
 
 _forks = threading.RLock()  # no fork between the making of a socket and its registration: the child would keep it

@@ -40,7 +40,7 @@ class FaultProxy:
 
     def __init__(
         self,
-        upstream: tuple[str, int],
+        upstream: tuple[str, int] | str,
         protocol: Protocol,
         *,
         latency: float = 0.0,
@@ -48,7 +48,8 @@ class FaultProxy:
         port: int = 0,
         keep: int = 10_000,
     ) -> None:
-        """Listen on `host` and `port` (0: a free one) and forward to `upstream`, a numeric address and a port.
+        """Listen on `host` and `port` (0: a free one) and forward to `upstream`: a numeric address and a port, or the
+        path of a Unix socket.
 
         `latency`: see `set_latency`. `keep`: how many events the log holds; older ones are forgotten, counters are not.
         Raises `ValueError` for a protocol that is not known, and `OSError` if the port cannot be had.

@@ -1,0 +1,89 @@
+"""How the transaction of a unit begins on each engine: what its connection is told, by the driver or by statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sqlalchemy.engine import Connection, Engine
+
+from .. import dialects
+from ..options import Access, UnitOptions
+from . import given, pooled, sqlite
+from .engines import EngineRoom
+from .loan import Loan
+
+__all__ = ["UNASKED", "begin_sqlite", "said_at_begin", "said_at_each_begin", "told_options"]
+
+UNASKED: Final = UnitOptions(databases=())
+"""The options of a session that its owner ends: nothing was asked for."""
+
+
+def told_options(options: UnitOptions, transaction: bool, engine: Engine) -> dict[str, Any]:
+    """What a connection is told about its transaction where the driver can carry it."""
+    backend = engine.dialect.name
+    asked: dict[str, Any] = {}
+    if backend == "sqlite":
+        return {}  # every SQLite transaction is serializable; how it begins is said at its begin
+    dialect = dialects.of(backend)
+    level = dialect.given(options.isolation, snapshot=options.snapshot)
+    if not transaction and not pooled.reads_in_transaction(engine):
+        asked["isolation_level"] = "AUTOCOMMIT"
+    elif level is not None:
+        asked["isolation_level"] = str(level)
+    elif options.repeatable and dialect.capabilities.repeatable_isolation is not None:
+        asked["isolation_level"] = str(dialect.capabilities.repeatable_isolation)
+    if options.access is Access.READ and backend == "postgresql" and not EngineRoom.is_ours(engine):
+        asked["postgresql_readonly"] = True
+    return asked
+
+
+def said_at_each_begin(
+    options: UnitOptions, transaction: bool, engines: Mapping[str, Engine]
+) -> Callable[[Connection], None] | None:
+    """As `said_at_begin`, for a unit over one or several databases, which may be of different kinds."""
+    if len(engines) == 1:
+        return said_at_begin(options, transaction, next(iter(engines.values())))
+
+    def say(connection: Connection) -> None:
+        # looked up by the connection: a plan outlives the engines of the event loop, or the process, that made it
+        begin = said_at_begin(options, transaction, connection.engine)
+        if begin is not None:
+            begin(connection)
+
+    return say
+
+
+def said_at_begin(options: UnitOptions, transaction: bool, engine: Engine) -> Callable[[Connection], None] | None:
+    """What is said on the connection when the session takes it, where the driver cannot carry it."""
+    backend = engine.dialect.name
+    ours = EngineRoom.is_ours(engine)
+    if backend == "sqlite" and ours:
+        begin = _sqlite_begin(options, transaction)
+        return lambda connection: begin_sqlite(connection, begin)
+    if options.access is Access.READ and not ours:
+        if backend == "sqlite":
+            return lambda connection: given.refuse_writes(connection, snapshot=options.snapshot)
+        if backend in ("mysql", "mariadb"):
+            return lambda connection: given.say(connection, "SET TRANSACTION READ ONLY")
+    if options.repeatable and not ours:
+        if backend == "sqlite":
+            return given.begin_immediate
+        if backend in ("mysql", "mariadb"):
+            return given.refuse_lost_updates
+    return None
+
+
+def _sqlite_begin(options: UnitOptions, transaction: bool) -> sqlite.Begin:
+    if not transaction:
+        return sqlite.Begin.NONE
+    if options.access is Access.READ:
+        return sqlite.Begin.DEFERRED if options.snapshot else sqlite.Begin.NONE
+    return sqlite.Begin.DEFERRED if options is UNASKED else sqlite.Begin.IMMEDIATE
+
+
+def begin_sqlite(connection: Connection | Loan, begin: sqlite.Begin) -> None:
+    """Say how the transaction of this connection begins; nothing for an engine that is not of our making."""
+    raw: sqlite.Connection | None = connection.info.get(sqlite.RAW)
+    if raw is not None:
+        raw.begin = begin

@@ -1,0 +1,198 @@
+"""Who asks for a connection, and what it got: a claim holds a seat for as long as somebody has a use for it.
+
+A KeyboardInterrupt may land between any two instructions of a checkout or a checkin, so nothing relies on a counter:
+every connection that is out or being opened has a `Claim`, and a claim holds as long as the call that took it runs or
+the connection that came of it is in somebody's hands. `ConnectionPoolEntry.fairy_ref` tells the latter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from .._core.seats import Ticket
+
+if TYPE_CHECKING:
+    from .pool import FairPool
+
+__all__ = ["OPENER", "Asker", "Attempt", "Claim", "Growth", "asking", "opening", "starting"]
+
+
+class Asker(Protocol):
+    """Who asks for a connection: what the error text says of the holders."""
+
+    name: str
+
+    def describe(self) -> str:
+        """Who it is and where it was opened: `task 'import' at billing/load.py:88 in load`."""
+
+    def held_by(self) -> object | None:
+        """The task, or the number of the thread, that must go on for its connection to come back; None if anybody may
+        see to that."""
+
+    def waits_until(self) -> float | None:
+        """Its deadline in seconds of `time.monotonic()`; None if it has none."""
+
+    def waited(self, seconds: float) -> None:
+        """It waited so long for a connection. Raises its own error if its deadline has passed."""
+
+    def refuse_outside(self) -> None:
+        """Raise if it may have no connection here, since this is a block of `outside()`."""
+
+
+class _Opener:
+    """Who has a seat while a connection is opened for others."""
+
+    name = "a connection that is being opened"
+
+    def describe(self) -> str:
+        """What is shown among the holders."""
+        return self.name
+
+    def held_by(self) -> object | None:
+        """It comes back by itself."""
+
+    def waits_until(self) -> float | None:
+        """It does not wait."""
+
+    def waited(self, seconds: float) -> None:
+        """It does not wait."""
+
+    def refuse_outside(self) -> None:
+        """It opens one for others."""
+
+
+OPENER = _Opener()
+
+
+class _Asking(threading.local):
+    """The unit or session for which this thread asks for a connection just now; None if nobody said so."""
+
+    asker: Asker | None = None
+
+
+asking = _Asking()
+
+
+class Attempt:
+    """One call of `connect`, alive as long as the call runs: what it has claimed and not delivered is lost with it."""
+
+    __slots__ = ("__weakref__", "claim")
+
+    def __init__(self) -> None:
+        self.claim: Claim | None = None
+
+
+class Growth:
+    """One connection that is being opened beside, alive as long as the thread or task that opens it: an interrupt that
+    comes before that is begun leaves nothing that looks as if it were going on."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Starting(threading.local):
+    """Carries the attempt from `connect` to `_do_get`, between which nothing else runs in this thread."""
+
+    attempt: Attempt | None = None
+
+
+class _Opening(threading.local):
+    """Tells who connects until when the connection is wanted, in seconds of `time.monotonic()`; None: no limit."""
+
+    until: float | None = None
+    within: float | None = None
+    """Or so many seconds."""
+
+
+starting = _Starting()
+opening = _Opening()
+
+
+class Claim(Ticket[ConnectionPoolEntry]):
+    """A request for a connection, and then the connection that is out: for whom, and since when."""
+
+    __slots__ = (
+        "asker",
+        "attempt",
+        "error",
+        "growing",
+        "growths",
+        "handed_out",
+        "left",
+        "missing_since",
+        "opening",
+        "opens_since",
+        "parked",
+        "pool",
+        "refused",
+        "severed",
+        "since",
+        "thread",
+    )
+
+    def __init__(self, pool: FairPool, asker: Asker | None, attempt: Attempt) -> None:
+        super().__init__(pool.kind, time.monotonic())
+        self.pool = pool
+        self.asker = asker
+        self.attempt = weakref.ref(attempt)
+        self.thread = threading.get_ident()
+        self.since = self.asked_at
+        self.handed_out = False
+        """SQLAlchemy has the connection and may have touched it."""
+        self.missing_since: float | None = None
+        self.error: Exception | None = None
+        """Why no connection could be opened for it."""
+        self.growing = False
+        """A connection is being opened for it beside, so a seat alone is of no use to it."""
+        self.opens_since = float("inf")
+        """When the first one was begun, in seconds of `time.monotonic()`."""
+        self.growths: weakref.WeakSet[Growth] | None = None
+        """The connections that are being opened for it, each for as long as somebody is at it; None before that."""
+        self.refused = False
+        """More come than can be served, and it has waited for too long."""
+        self.opening: asyncio.Task[Any] | None = None
+        """For asyncio: the task that opens its connection; if there are several, the last one."""
+        self.left = False
+        """Whoever asked waits no more for the connection that is being opened."""
+        self.severed = False
+        """Its link was broken: it is closed when it comes back."""
+        self.parked: object = None
+        """What its waiter is parked on: a lock or a future."""
+
+    def __str__(self) -> str:
+        if self.asker is not None:
+            return self.asker.describe()
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        return f"thread {names.get(self.thread, self.thread)!r}"
+
+    def taken_error(self) -> Exception:
+        """Its error, for raising. Once raised, an error holds the frames of the call that took the claim, and with them
+        its attempt: a claim that kept it would look as if that call still ran."""
+        error, self.error = self.error, None
+        assert error is not None
+        return error
+
+    @property
+    def is_stranded(self) -> bool:
+        """It waited in an event loop that was closed, and nothing can wake it any more."""
+        return isinstance(self.parked, asyncio.Future) and self.parked.get_loop().is_closed()
+
+    @property
+    def is_opening(self) -> bool:
+        """Its connection is being opened, whether or not whoever asked still waits for it."""
+        return bool(self.growths) and not (self.opening is not None and self.opening.get_loop().is_closed())
+
+    @property
+    def is_held(self) -> bool:
+        """The call that took the connection still runs, or what it delivered is in somebody's hands."""
+        if self.is_opening:
+            return True
+        if self.attempt() is not None and not (self.is_stranded and not self.handed_out):
+            return True
+        reference = getattr(self.connection, "fairy_ref", None)
+        return reference is not None and reference() is not None

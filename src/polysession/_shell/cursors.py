@@ -1,0 +1,162 @@
+"""The cursors by which SQLAlchemy sends: one is made for each statement, with as few calls as can be.
+
+SQLAlchemy asks its context of an execution for a cursor (`Dialect.execution_ctx_cls`, a documented attribute;
+`create_default_cursor`). Here it gets that of a lease if the connection is lent, and else one of the driver's that
+judges nothing. Connections for reads judge whatever is sent on them (`raw`), because somebody may take one out of its
+session; what SQLAlchemy sends was judged by then (`sending`), and these cursors are given to nobody else.
+
+A dialect that makes its cursors in a way of its own keeps it. An answer that is read whole holds no connection: see
+`lease`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.default import DefaultExecutionContext
+
+from . import sqlite
+from .lease import Lease
+from .lease_cursor import LeaseCursor, OpenLeaseCursor
+from .sending import Send, wrap_sending
+
+__all__ = ["Cursors", "answer_whole", "make_cursors"]
+
+Make = Callable[[Any], Any]
+"""Makes a driver's cursor of a connection of DBAPI."""
+
+
+class Cursors(NamedTuple):
+    """How the cursors of an engine are made."""
+
+    make: Make
+    of_lent: Make
+    """Of a connection that is lent, for a text that was judged."""
+    closes: Callable[[Any], object] | None
+    """Closes one of a lent connection whose answer was read whole; None where nothing is left of it by then."""
+    notes: Callable[[LeaseCursor, Any], None] | None = None
+    """Writes on it what SQLAlchemy's dialect has written on the cursor of the lease; None if it writes nothing."""
+
+
+def make_cursors(engine: Engine) -> Cursors:
+    """Have the cursors of SQLAlchemy's statements made here, and answer how. For engines of our making."""
+    dialect: Any = engine.dialect
+    base: Any = dialect.execution_ctx_cls
+    if base.create_default_cursor is not DefaultExecutionContext.create_default_cursor:
+        return _ANY
+    cursors = _cursors(dialect)
+    if cursors.make is sqlite.driver_cursor:
+        wrap_sending(dialect, _beginning)
+    dialect.execution_ctx_cls = _context(base, cursors.make)
+    return cursors
+
+
+@functools.cache
+def _context(base: Any, make: Make) -> Any:
+    class Context(base):  # type: ignore[misc]  # whatever the dialect has
+        """As that of the dialect."""
+
+        def create_default_cursor(self) -> Any:
+            pooled = self._dbapi_connection
+            if type(pooled) is Lease:
+                loan = pooled.loan
+                if loan.tenant is not None:
+                    connection = self.root_connection
+                    is_seen = connection._has_events or connection.engine._has_events  # others look at the cursor
+                    cursor = OpenLeaseCursor() if is_seen else LeaseCursor()
+                    cursor.loan = loan
+                    return cursor
+                pooled = loan.seat()
+            return make(pooled.dbapi_connection)
+
+    return Context
+
+
+def _cursors(dialect: Any) -> Cursors:
+    match dialect.driver:
+        case "pysqlite":
+            # a lent connection begins no transaction; a statement whose rows were read to their end is reset
+            return Cursors(sqlite.driver_cursor, sqlite3.Connection.cursor, None)
+        case "aiosqlite":
+            return Cursors(_cursor, _cursor, None)  # the same holds, and its thread would be waited for
+        case "psycopg" | "asyncpg" | "pymysql" | "asyncmy":
+            return _of_servers(dialect)
+        case _:
+            return _ANY
+
+
+def _of_servers(dialect: Any) -> Cursors:
+    from . import adapted, raw_mysql, raw_postgresql  # whoever uses SQLite alone needs none of them
+
+    match dialect.driver:
+        case "psycopg" if not dialect.is_async:
+            return Cursors(_cursor, raw_postgresql.judged_cursor, _close)
+        case "psycopg" if adapted.is_known():
+            return Cursors(*adapted.psycopg_cursors(), _close)
+        case "asyncpg":
+            return Cursors(*adapted.asyncpg_cursors(), None, adapted.note_asyncpg)
+        case "pymysql":
+            return Cursors(_cursor, raw_mysql.judged_cursor(dialect.loaded_dbapi.cursors.Cursor), _close)
+        case "asyncmy" if adapted.is_known():
+            return Cursors(*adapted.asyncmy_cursors(), adapted.close_asyncmy)
+        case _:
+            return _ANY
+
+
+_cursor: Final = operator.methodcaller("cursor")
+_close: Final = operator.methodcaller("close")
+
+
+def _note(cursor: LeaseCursor, own: Any) -> None:
+    for name, value in cursor.notes().items():
+        setattr(own, name, value)
+
+
+_ANY: Final = Cursors(_cursor, _cursor, _close, _note)
+
+
+_NONE: Final = sqlite.Begin.NONE
+"""Of an enumeration, whose members Python looks for at each use."""
+
+
+def _beginning(send: Send) -> Send:
+    """For SQLite: say BEGIN before the first statement of a transaction, which the driver's own cursor does not do."""
+
+    def send_begun(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        raw = cursor.connection
+        if not raw.in_transaction and raw.begin is not _NONE:
+            raw.begin_before(statement)
+        send(cursor, statement, parameters, context)
+
+    return send_begun
+
+
+def answer_whole(engine: Engine, cursors: Cursors, traces: Mapping[str, str | None]) -> None:
+    """Let the cursors of leases take a connection before a statement, and read its answer whole.
+
+    `traces` says by what a text may leave something on its connection. Outside of all else that is done to send: what
+    is inside finds a connection.
+    """
+    _, make, closes, notes = cursors
+
+    def leased(send: Send) -> Send:
+        def send_leased(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+            if not isinstance(cursor, LeaseCursor):
+                send(cursor, statement, parameters, context)
+                return
+            loan = cursor.loan
+            pooled = loan.seat() if traces[statement] is None else loan.keep()
+            own = cursor.cursor = make(pooled.dbapi_connection)
+            if notes is not None:
+                notes(cursor, own)
+            send(own, statement, parameters, context)
+            cursor.answered(closes)
+
+        return send_leased
+
+    wrap_sending(engine.dialect, leased)

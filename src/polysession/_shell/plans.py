@@ -1,0 +1,69 @@
+"""What is the same for all units that ask for the same: where they run, and what is said when their transaction begins.
+
+It is found out once and remembered for those that ask for nothing special, which are most; a unit on a replica is
+planned each time, because the replica is drawn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy.engine import Connection, Engine
+
+from ..options import Access, UnitOptions
+from ..policy import routing
+from ..topology import Database, Endpoint, Pooler, Role
+from .begins import said_at_each_begin, told_options
+from .uses import FREE, REPEAT
+
+__all__ = ["Part", "Plan", "plan_of"]
+
+_READ: Final = Access.READ
+_REPLICA: Final = Role.REPLICA
+
+
+class Part(NamedTuple):
+    """One database of a unit."""
+
+    database: str
+    endpoint: Endpoint
+    kind: str
+    """The kind of use of its engine."""
+    key: tuple[str, str]
+    """Of its engine."""
+
+
+class Plan:
+    """Where a unit runs, and what its connections are told. Written once, by the first unit that has engines."""
+
+    __slots__ = ("at_begin", "endpoints", "options", "parts", "told", "transaction")
+
+    def __init__(self, options: UnitOptions, transaction: bool, parts: tuple[Part, ...]) -> None:
+        self.options = options
+        self.transaction = transaction
+        self.parts = parts
+        self.endpoints = tuple(part.key[0] for part in parts)
+        self.told: dict[str, dict[str, Any]] | None = None
+        """By database, what a session is told of its transaction."""
+        self.at_begin: Callable[[Connection], None] | None = None
+
+    def complete(self, engines: Mapping[str, Engine]) -> dict[str, dict[str, Any]]:
+        """Find out the rest from the engines; what the sessions are told. The same for all engines of these parts."""
+        self.at_begin = said_at_each_begin(self.options, self.transaction, engines)
+        self.told = {name: told_options(self.options, self.transaction, engine) for name, engine in engines.items()}
+        return self.told
+
+
+def plan_of(databases: Mapping[str, Database], options: UnitOptions, role: Role, transaction: bool) -> Plan:
+    """The plan of a unit. Raises `RequestRefused` as `routing.choose` does."""
+    kind = FREE if not transaction else REPEAT if options.repeatable else options.access
+    parts: list[Part] = []
+    for name in options.databases:
+        draw = random.random() if role is _REPLICA else 0.0  # noqa: S311  # spreads load, guards nothing
+        endpoint = routing.choose(databases[name], access=options.access, role=role, draw=draw).endpoint
+        reads_pooled = options.access is _READ and endpoint.pooler is not Pooler.NONE
+        use = _READ if reads_pooled else kind
+        parts.append(Part(name, endpoint, use, (endpoint.name, use)))
+    return Plan(options, transaction, tuple(parts))

@@ -1,0 +1,70 @@
+"""What is said to code that takes a unit of work for its session, leaves one that is not open, or mistakes the door."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from .._core.scope import Scope
+from .._core.states import State
+from ..errors import SessionMisuse, UnitFailed, WrongDoor
+from ..facts import Origin, Outcome
+from .places import caller
+
+__all__ = ["UnitNotOpened", "leave_again", "refuse_attribute", "refuse_door", "refuse_leaving"]
+
+
+class UnitNotOpened(SessionMisuse, AttributeError):
+    """The unit has no such attribute; the session that it opens has."""
+
+
+def refuse_attribute(unit: Any, attribute: str, session: type, word: str) -> NoReturn:
+    """Raise `UnitNotOpened` for what `session` has, and for anything else the usual `AttributeError`.
+
+    Also for attributes of the unit's own that an interrupt of its making has left unset.
+    """
+    if attribute.startswith("_") or not hasattr(session, attribute):
+        raise AttributeError(f"{type(unit).__name__!r} object has no attribute {attribute!r}", name=attribute, obj=unit)
+    raise UnitNotOpened(
+        f"{attribute} was asked of a unit of work; it is the session that has it",
+        why=f"the unit was made at {unit._origin} and gives its session to a block; this was at {caller()}",
+        do=(f"write `{word} sessions.begin() as session:` and use session", "open() a session that you end yourself"),
+        attribute=attribute,
+    )
+
+
+def refuse_leaving(origin: Origin) -> NoReturn:
+    """Raise `SessionMisuse` for a unit that is left and was never entered."""
+    raise SessionMisuse(
+        "a unit of work was left that was not opened",
+        why=f"it was made at {origin}; left at {caller()}",
+        do=("open it with a `with` block", "enter it: ExitStack.enter_context(unit), not push(unit)"),
+    )
+
+
+def leave_again(scope: Scope, error: BaseException | None) -> None:
+    """A unit that has ended is left once more; a second call does nothing.
+
+    Raises `UnitFailed` where nobody would learn otherwise that it did not commit: the first call was made elsewhere.
+    """
+    if error is not None or scope.outcome is Outcome.COMMITTED or scope.state is State.HANDED_OVER:
+        return
+    raise UnitFailed(
+        f"unit {scope.name!r} did not commit: it was ended before its block was left",
+        why=(
+            f"it was opened at {scope.origin} and is {scope.outcome or 'being rolled back'}; another task or thread "
+            f"left it, and was refused; this was at {caller()}"
+        ),
+        do=("leave a unit where it was opened, by the end of its block", "call take_over() where it is to be left"),
+        name=scope.name,
+    )
+
+
+def refuse_door(door: object, word: str) -> NoReturn:
+    """Raise `WrongDoor` for the other door's way to open a block over this one."""
+    awaited = word == "async with"
+    wrong, other = ("with", "Sessions") if awaited else ("async with", "AsyncSessions")
+    raise WrongDoor(
+        f"{wrong!r} was used on {type(door).__name__}",
+        why=f"its close() is {'awaited' if awaited else 'not awaited'}; this was at {caller()}",
+        do=(f"write {word!r}", f"use {other}"),
+    )

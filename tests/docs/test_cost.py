@@ -1,0 +1,17 @@
+"""The pages of costs say what was recorded, and nothing else."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+from benchmarks import outcome_page, pages, trips_page
+
+
+@pytest.mark.parametrize("made", [pages, outcome_page, trips_page], ids=lambda made: made.PAGE.stem)
+def test_page_is_of_its_record(made: ModuleType) -> None:
+    """Each page is what `python -m benchmarks NAME --record` makes of the recorded figures."""
+    if not made.RECORDED.exists():
+        assert not made.PAGE.exists(), "a page without recorded figures"
+        return
+    assert made.PAGE.read_text("utf-8") == made.page(made.recorded())

@@ -1,0 +1,1 @@
+"""Each application of `examples`, used as its users would."""

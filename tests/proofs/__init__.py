@@ -1,0 +1,1 @@
+"""The long experiments, each in its short profile."""

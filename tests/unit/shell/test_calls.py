@@ -1,0 +1,85 @@
+"""What units and statements cost, as calls of Python functions: the same on every machine, unlike the time they take.
+
+`benchmarks/overhead.py` counts them and measures the time. The bounds are those of Python 3.11; later versions inline
+some calls and need fewer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from benchmarks import overhead
+
+MORE = {
+    "unit, begin": 80,
+    "unit, read": 80,
+    "statement, begin": 3,
+    "statement, read": 7,
+    "unit, async begin": 0,
+    "unit, async read": 0,
+}
+"""Calls that may be added to those of SQLAlchemy's own session on SQLite. Of a statement of aiosqlite nothing is said:
+how often its thread is looked for depends on when it is done."""
+OWN = {
+    "unit, begin": 130,
+    "unit, read": 130,
+    "statement, begin": 7,
+    "statement, read": 11,
+    "unit of 1, begin": 185,
+    "unit of 1, read": 205,
+    "unit of 10, begin": 250,
+    "unit of 10, read": 305,
+    "unit, async begin": 135,
+    "unit, async read": 135,
+    "statement, async begin": 6,
+    "statement, async read": 13,
+    "unit of 1, async begin": 210,
+    "unit of 1, async read": 225,
+    "unit of 10, async begin": 265,
+    "unit of 10, async read": 345,
+}
+"""Calls of functions of this package. Those of a statement are exact; a unit has a little room."""
+
+
+def test_calls_at_the_synchronous_door(tmp_path: Path) -> None:
+    """A unit and a statement make no more calls than they are known to need."""
+    with overhead.with_threads(f"sqlite:///{tmp_path / 'calls.db'}") as pairs:
+        counted = {what: (overhead.count(ours), overhead.count(plain)) for what, _, ours, plain in pairs}
+    assert counted.keys() == {what for what in OWN if "async" not in what}
+    assert too_many(counted) == {}
+
+
+def test_calls_at_the_asynchronous_door(tmp_path: Path) -> None:
+    """The same for asyncio."""
+    counted: dict[str, tuple[overhead.Counted, overhead.Counted]] = {}
+
+    async def use(pair: overhead.Pair) -> None:
+        what, _, ours, plain = pair
+        counted[what] = await overhead.count_async(ours), await overhead.count_async(plain)
+
+    asyncio.run(overhead.with_tasks(f"sqlite+aiosqlite:///{tmp_path / 'calls.db'}", use))
+    assert counted.keys() == {what for what in OWN if "async" in what}
+    assert too_many(counted) == {}
+
+
+def too_many(counted: dict[str, tuple[overhead.Counted, overhead.Counted]]) -> dict[str, tuple[int, int]]:
+    """What has called too much: so many calls more than SQLAlchemy alone, and so many of this package's functions."""
+    found = {what: (ours.calls - plain.calls, ours.own) for what, (ours, plain) in counted.items()}
+    return {what: (more, own) for what, (more, own) in found.items() if own > OWN[what] or more > MORE.get(what, more)}
+
+
+@pytest.mark.parametrize("calls", [1, 7])
+def test_the_counter_counts(calls: int) -> None:
+    """The control: work of which the calls are known."""
+
+    def leaf() -> None:
+        """Is called."""
+
+    def work() -> None:
+        for _ in range(calls):
+            leaf()
+
+    counted = overhead.count(work)
+    assert (counted.calls, counted.own) == (calls + 1, 0)

@@ -1,0 +1,121 @@
+"""Links: severed at once, and closed only when the other side has closed too."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from polysession._shell import parting as module
+from polysession._shell.parting import gone, link_of, parting
+from polysession._shell.severing import sever
+
+
+class Driver:
+    """A connection of a driver that blocks."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def fileno(self) -> int:
+        """Of its socket; -1 when it is closed."""
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        """Say good-bye and close."""
+        self.sock.sendall(b"bye")
+        self.sock.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Driver, socket.socket]]:
+    """A driver's connection and the server's end of it."""
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        yield Driver(ours), theirs
+
+
+def test_severing_ends_a_wait(ends: tuple[Driver, socket.socket]) -> None:
+    """A thread that waits for an answer reads the end of the stream; a second call does no harm."""
+    driver, _ = ends
+    read: list[bytes] = []
+    waiting = threading.Thread(target=lambda: read.append(driver.sock.recv(1)))
+    waiting.start()
+    sever(driver)
+    waiting.join(10)
+    sever(driver)
+    assert read == [b""]
+    assert driver.fileno() >= 0  # the driver closes it
+
+
+def test_what_cannot_be_severed_is_left_alone() -> None:
+    """Nothing, something without a socket, a connection that is closed."""
+    with socket.socket() as closed:
+        pass
+    for driver in (None, object(), Driver(closed)):
+        sever(driver)
+        assert link_of(driver) is None
+
+
+def test_closing_waits_for_the_server(ends: tuple[Driver, socket.socket]) -> None:
+    """The close returns when the server has read the good-bye and closed its end."""
+    driver, theirs = ends
+    order: list[str] = []
+
+    def serve() -> None:
+        while theirs.recv(100):
+            continue
+        order.append("the server closed")
+        theirs.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    parting(lambda connection: connection.close())(driver)
+    order.append("the driver returned")
+    server.join(10)
+    assert order == ["the server closed", "the driver returned"]
+
+
+def test_the_wait_is_bounded(ends: tuple[Driver, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not close is not waited for for ever."""
+    monkeypatch.setattr(module, "PARTING", 0.01)
+    driver, theirs = ends
+    parting(lambda connection: connection.close())(driver)
+    assert theirs.recv(100) == b"bye"
+    assert theirs.recv(100) == b""  # nothing was kept open
+
+
+def test_closing_waits_in_a_loop_too(ends: tuple[Driver, socket.socket]) -> None:
+    """The same with asyncio."""
+    driver, theirs = ends
+    order: list[str] = []
+
+    async def close() -> None:
+        link = link_of(driver)
+        assert link is not None
+        driver.close()
+        loop = asyncio.get_running_loop()
+
+        def serve() -> None:
+            order.append("the server closed")
+            theirs.close()
+
+        loop.call_soon(loop.call_soon, serve)
+        await gone(link)
+        link.close()
+        order.append("gone")
+
+    asyncio.run(close())
+    assert order == ["the server closed", "gone"]
+
+
+def test_a_connection_that_cannot_be_asked_is_just_closed() -> None:
+    """A driver without a socket of its own."""
+    closed: list[Any] = []
+    parting(closed.append)("connection")
+    assert closed == ["connection"]
