@@ -12,6 +12,7 @@ killed server keeps every commit, with 0 it may lose the last second.
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -23,7 +24,7 @@ import pymysql
 
 from .finders import Binaries, find
 from .folders import base_folder, copy_folder, make_folder
-from .process import Process, run_tool, wait_until
+from .process import Process, ServerFailed, run_tool, wait_until
 from .server import Backend, Server, driver_url
 
 __all__ = ["MariaDB", "quote"]
@@ -211,9 +212,18 @@ def _places(binaries: Binaries) -> list[str]:
 
 @cache
 def _template(binaries: Binaries, base: Path) -> Path:
-    """An empty data folder, made once per test process."""
-    data = make_folder(base / "mariadb-template") / "data"
+    """An empty data folder, made once per test process.
+
+    The server that fills it has a folder of its own for temporary tables: one that starts removes what it finds in the
+    folder they share, and another test process's server, filling its own at that moment, ends with a signal 11.
+    """
+    folder = make_folder(base / "mariadb-template")
+    data, temporary = folder / "data", make_folder(folder / "tmp")
     words = ["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"]
-    install = binaries.tool("mariadb-install-db")
-    run_tool([install, "--no-defaults", *_places(binaries), f"--datadir={data}", *words], env=binaries.environment())
+    places = [*_places(binaries), f"--datadir={data}", f"--tmpdir={temporary}"]
+    try:
+        run_tool([binaries.tool("mariadb-install-db"), "--no-defaults", *places, *words], env=binaries.environment())
+    except ServerFailed:
+        shutil.rmtree(folder)  # the next test that asks tries anew
+        raise
     return data

@@ -10,6 +10,7 @@ Source of the signals (SIGINT fast, SIGQUIT immediate): PostgreSQL manual, "Shut
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Mapping
 from functools import cache
@@ -21,7 +22,7 @@ from psycopg import sql
 
 from .finders import Binaries, find
 from .folders import base_folder, copy_folder, make_folder
-from .process import Process, run_tool
+from .process import Process, ServerFailed, run_tool
 from .server import Backend, Server, driver_url
 
 __all__ = ["Postgres"]
@@ -143,10 +144,15 @@ class Postgres(Server):
 @cache
 def _template(binaries: Binaries, base: Path) -> Path:
     """A data folder that was never started, for copies: they share one system identifier, as replicas must."""
-    data = make_folder(base / f"{binaries.engine}-template") / "data"
+    folder = make_folder(base / f"{binaries.engine}-template")
+    data = folder / "data"
     account = ["--username=postgres", "--auth=trust"]
     words = [*account, "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"]
-    run_tool([binaries.tool("initdb"), "-D", str(data), *words], env=binaries.environment())
+    try:
+        run_tool([binaries.tool("initdb"), "-D", str(data), *words], env=binaries.environment())
+    except ServerFailed:
+        shutil.rmtree(folder)  # the next test that asks tries anew
+        raise
     with (data / "postgresql.conf").open("a") as conf:
         conf.writelines(f"{key} = {value}\n" for key, value in SETTINGS.items())
     return data
