@@ -695,7 +695,7 @@ class Unit(AbstractContextManager[S]):
         except BaseException as failed:
             leaving = failed
         finally:
-            door._left(scope)
+            door._left(scope, caller(2))
         overrun = door._overrun(scope, leaving)
         if overrun is not None:
             overrun.__cause__ = leaving
@@ -801,7 +801,7 @@ class _Maker(orm.sessionmaker[S], Generic[S]):
 
 def _in_time(holding: Holding, work: Callable[..., Any], *args: Any) -> Any:
     """End something of a unit, which may take the grace and no longer."""
-    if Finish.idle(holding):
+    if Finish.idle(holding):  # nothing is waited for
         return work(holding, *args)
     holding.bound(grace.GRACE)
     try:

@@ -252,8 +252,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             holding.bound()
         return holding.session
 
-    def _left(self, scope: Scope) -> None:
-        """Forget the scope and note the end of what it held."""
+    def _left(self, scope: Scope, at: Origin | None = None) -> None:
+        """Forget the scope and note the end of what it held; `at` is where, if that is known."""
         units = self._current.get()
         if scope in units:
             self._current.set(tuple(unit for unit in units if unit is not scope))
@@ -265,7 +265,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         if scope.verdict is not None and holding is not None:
             self._tell_verdict(scope, holding)
         if holding is not None and scope.decides and scope.savepoint is None:
-            holding.end(scope.outcome or Outcome.DROPPED)
+            holding.end(scope.outcome or Outcome.DROPPED, at)
             self._holdings.pop(holding.id, None)
 
     def _late(self, scope: Scope) -> DeadlineExceeded | None:

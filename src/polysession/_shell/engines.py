@@ -32,7 +32,7 @@ from .. import dialects
 from ..config import Parts, resolve_driver, split
 from ..errors import ConfigError
 from ..options import Access
-from ..topology import Endpoint, Overload, Pooler, Topology
+from ..topology import Endpoint, Overload, Pooler, Reset, Topology
 from . import pooled
 from .arguments import path_of_url, unreadable_query
 from .connecting import connecting, secrets_of, without_secrets
@@ -45,6 +45,7 @@ from .parting import parting
 from .places import PROCESS, Process
 from .pool import FairPool
 from .pool_async import FairAsyncPool
+from .proxied import shorten
 from .readonly import guard_reads
 from .room import Room
 from .sending import committing, controlling, watch_statements
@@ -261,6 +262,8 @@ class EngineRoom:
             lend(sync)
             answer_whole(sync, cursors, Verdicts(dialects.of(backend).traces.left_by))
         sync.update_execution_options(polysession=True)
+        if pool.reset is Reset.TOUCHED:
+            shorten(sync)
         return made
 
     def asking(self, endpoint: Endpoint) -> Engine:

@@ -147,6 +147,11 @@ class Guarded(Session):
             transaction.__dict__[_OPENED] = places.caller()
         return transaction
 
+    def expunge_all(self) -> None:
+        """As `Session.expunge_all`, which makes everything anew though there is nothing, at the end of each session."""
+        if self.identity_map or self._new or self._deleted:
+            super().expunge_all()
+
     # -- what ends the session or its transaction
 
     def commit(self) -> None:

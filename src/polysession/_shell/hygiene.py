@@ -39,7 +39,7 @@ from .watch import watch_of
 if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
-__all__ = ["LEAVES_STATE", "keep_clean", "notice_handing", "was_handed"]
+__all__ = ["LEAVES_STATE", "forget_use", "is_untouched", "keep_clean", "notice_handing", "was_handed"]
 
 LEAVES_STATE: Final = "polysession_leaves_state"
 """The execution option by which a statement behind a pooler says that its trace is wanted."""
@@ -203,6 +203,20 @@ def _resetter(engine: Engine, *, always: bool, pooled: bool) -> Callable[[Any, A
             info[_CLOSE] = True
 
     return returned
+
+
+def is_untouched(info: Mapping[str, Any]) -> bool:
+    """Nothing was found on a connection of a session that comes back, and the server has reported nothing."""
+    if _FOUND in info or _CLOSE in info or HOLDING not in info:
+        return False
+    known = info.get(_REPORTED)
+    return known is None or known[0]() == known[1]
+
+
+def forget_use(info: dict[str, Any]) -> None:
+    """It has come back untouched: forget what is only noted while it is out."""
+    info.pop(_NUMBERS, None)
+    info.pop(HOLDING, None)
 
 
 def _roll_back(connection: Any) -> None:

@@ -28,6 +28,7 @@ from .lease import Lease
 from .liveness import LIFE, PING, Fitness, Life, answers, close, is_dead, life_of
 from .loan import release
 from .outside import BLOCK
+from .proxied import proxied
 from .room import Room
 from .signs import kind_of
 from .waiting import keep_floor, open_for_others, wait
@@ -68,6 +69,10 @@ class FairPool(Pool):
         """Its idle connections were closed; what comes back is closed too."""
         self.lends = False
         """What it hands out is a `Lease`, which a read unit may share with who waits."""
+        self.is_done: Callable[[Any, bool], bool] | None = None
+        """Whether a connection goes back as it is, and whether its transaction is known to be over: see `proxied`."""
+        self.listeners: tuple[int, ...] = ()
+        """Of `proxied`: those that are our own."""
         self._joined = False
 
     def join(self, room: Room, kind: str) -> None:
@@ -88,7 +93,8 @@ class FairPool(Pool):
         asking.asker = asker
         attempt = starting.attempt = Attempt()
         try:
-            return super().connect()
+            found = proxied(self)
+            return super().connect() if found is None else found
         except BaseException:
             if attempt.claim is not None:
                 self.abandon_failed(attempt.claim)
@@ -374,6 +380,7 @@ class FairPool(Pool):
             dialect=self._dialect,
         )
         fresh.lends = self.lends
+        fresh.is_done, fresh.listeners = self.is_done, self.listeners
         if self._joined and room.process == os.getpid():
             fresh.join(room, self.kind)
         elif self._joined:  # a forked child must not count what its parent holds

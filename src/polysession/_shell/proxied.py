@@ -1,0 +1,100 @@
+"""A pooled connection, taken and given back by the shorter way where there is nothing to be done on it.
+
+SQLAlchemy's pool asks its listeners, its log, its options and the dialect on the way of every connection, and finds
+nothing to do nearly every time. Here this is found out by a few comparisons: nobody else listens, nothing was found on
+the connection (`hygiene`), its transaction is over (`over`). If anything is different the connection goes SQLAlchemy's
+own way, and so does every one below a version of SQLAlchemy that this module does not know.
+
+`_ConnectionFairy` is what SQLAlchemy's pool hands out, and not public: `IS_KNOWN` says whether it is the one that was
+read for this (SQLAlchemy 2.1, pool/base.py: `_ConnectionRecord.checkout`, `_ConnectionFairy._checkout`, `_checkin`,
+`_finalize_fairy`, `_ConnectionRecord.checkin`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool.base import _ConnectionFairy
+
+from .hygiene import forget_use, is_untouched
+from .over import SAYS_IDLE, is_over
+
+if TYPE_CHECKING:
+    from .pool import FairPool
+
+__all__ = ["IS_KNOWN", "proxied", "shorten"]
+
+IS_KNOWN: Final = sqlalchemy.__version__.startswith("2.1.")
+"""This is the SQLAlchemy whose way was read."""
+
+
+def shorten(engine: Engine) -> None:
+    """Let the connections of this engine go the shorter way. For one that resets what was touched, as soon as all our
+    own listeners are there."""
+    pool: Any = engine.pool
+    says_idle = SAYS_IDLE.get(engine.dialect.driver)
+    if not IS_KNOWN or says_idle is None:
+        return
+
+    def is_done(record: Any, was_reset: bool) -> bool:
+        info = record.info
+        if not is_untouched(info) or not (was_reset or (is_over(info) and says_idle(record.driver_connection))):
+            return False
+        forget_use(info)
+        return True
+
+    pool.is_done = is_done
+    pool.listeners = _listeners(pool)
+
+
+def _listeners(pool: Any) -> tuple[int, ...]:
+    heard = pool.dispatch
+    return len(heard.checkout), len(heard.reset), len(heard.checkin)
+
+
+def proxied(pool: FairPool) -> PoolProxiedConnection | None:
+    """A connection of `pool` by the shorter way; None if it has to go SQLAlchemy's. Raises as a checkout does."""
+    if pool.is_done is None or pool._should_log_debug() or _listeners(pool) != pool.listeners:
+        return None
+    record: Any = pool._do_get()
+    made = _Proxied(pool, record.dbapi_connection, record, None)
+    record.fairy_ref = weakref.ref(made, _nothing)
+    made._counter = 1
+    return made
+
+
+def _nothing(_: object) -> None:
+    """With a callback the reference is cleared before the callbacks of others run (SQLAlchemy, pool/base.py)."""
+
+
+class _Proxied(_ConnectionFairy):
+    """Taken when nobody else listened; who begins to listen while it is out is not told of its return."""
+
+    __slots__ = ()
+
+    _pool: Any
+    _connection_record: Any
+
+    def _checkin(self, transaction_was_reset: bool = False) -> None:
+        record, pool = self._connection_record, self._pool
+        is_done: Callable[[Any, bool], bool] | None = pool.is_done
+        if (
+            record is None
+            or is_done is None
+            or self.dbapi_connection is None
+            or record.finalize_callback
+            or record.fairy_ref is None
+            or not is_done(record, transaction_was_reset)
+        ):
+            super()._checkin(transaction_was_reset)
+            return
+        record.fairy_ref = None
+        pool._do_return_conn(record)
+        self._finalizer.detach()
+        self.dbapi_connection = None  # type: ignore[assignment]  # as SQLAlchemy itself does it
+        self._connection_record = None
