@@ -680,7 +680,7 @@ class Unit(AbstractContextManager[S]):
         leaving = self._end(scope, error)
         if self._loop is not None and self._loop.repeats(scope, leaving):
             return True
-        if scope.outermost:
+        if (leaving is not None or scope.hooks) and scope.outermost:
             self._door._told(scope, leaving)
         if leaving is not None and leaving is not error:
             raise leaving
@@ -707,7 +707,7 @@ class Unit(AbstractContextManager[S]):
 
     def __del__(self) -> None:
         scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
-        if scope is None or not scope.decides or scope.holding is None or scope.holding.told:
+        if scope is None or scope.holding is None or scope.holding.told or not scope.decides:
             return
         dropped = scope.outcome is None
         try:

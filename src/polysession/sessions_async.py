@@ -746,7 +746,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         leaving = await self._end(scope, error)
         if self._loop is not None and await self._loop.repeats(scope, leaving):
             return True
-        if scope.outermost:
+        if (leaving is not None or scope.hooks) and scope.outermost:
             await self._door._told(scope, leaving)
         if leaving is not None and leaving is not error:
             raise leaving

@@ -243,7 +243,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
 
     def _entered(self, scope: Scope) -> Any:
         # without what was ended elsewhere, which would be kept for ever
-        self._current.set((scope, *[unit for unit in self._current.get() if unit.is_open]))
+        units = self._current.get()
+        self._current.set((scope, *[unit for unit in units if unit.is_open]) if units else (scope,))
         holding: Any = scope.holding
         if scope.deadline_at is not None and not scope.whole:
             # a run inside of a run has the deadline of all attempts: that of its own options is longer
@@ -255,7 +256,9 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
     def _left(self, scope: Scope, at: Origin | None = None) -> None:
         """Forget the scope and note the end of what it held; `at` is where, if that is known."""
         units = self._current.get()
-        if scope in units:
+        if units and units[0] is scope:
+            self._current.set(units[1:])
+        elif scope in units:
             self._current.set(tuple(unit for unit in units if unit is not scope))
         holding: Holding | None = scope.holding
         if holding is not None and scope.deadline_at is not None:

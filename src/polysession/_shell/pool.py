@@ -71,8 +71,8 @@ class FairPool(Pool):
         """What it hands out is a `Lease`, which a read unit may share with who waits."""
         self.is_done: Callable[[Any, bool], bool] | None = None
         """Whether a connection goes back as it is, and whether its transaction is known to be over: see `proxied`."""
-        self.listeners: tuple[int, ...] = ()
-        """Of `proxied`: those that are our own."""
+        self.heard: tuple[Any, ...] = ()
+        """Of `proxied`: who listens to its connections, while that is nobody but us."""
         self._joined = False
 
     def join(self, room: Room, kind: str) -> None:
@@ -380,7 +380,7 @@ class FairPool(Pool):
             dialect=self._dialect,
         )
         fresh.lends = self.lends
-        fresh.is_done, fresh.listeners = self.is_done, self.listeners
+        fresh.is_done, fresh.heard = self.is_done, self.heard
         if self._joined and room.process == os.getpid():
             fresh.join(room, self.kind)
         elif self._joined:  # a forked child must not count what its parent holds

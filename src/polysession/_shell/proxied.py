@@ -49,17 +49,26 @@ def shorten(engine: Engine) -> None:
         return True
 
     pool.is_done = is_done
-    pool.listeners = _listeners(pool)
+    pool.heard = _heard(pool)
 
 
-def _listeners(pool: Any) -> tuple[int, ...]:
-    heard = pool.dispatch
-    return len(heard.checkout), len(heard.reset), len(heard.checkin)
+def _heard(pool: Any) -> tuple[Any, ...]:
+    """Who listens to the connections of a pool on their way. SQLAlchemy counts them by a call for each kind of event."""
+    events = pool.dispatch
+    checkout, reset, checkin = events.checkout, events.reset, events.checkin
+    return (
+        checkout,  # another one once somebody listens
+        len(checkout.parent_listeners),
+        len(reset.parent_listeners),
+        len(reset.listeners),
+        len(checkin.parent_listeners),
+        len(checkin.listeners),
+    )
 
 
 def proxied(pool: FairPool) -> PoolProxiedConnection | None:
     """A connection of `pool` by the shorter way; None if it has to go SQLAlchemy's. Raises as a checkout does."""
-    if pool.is_done is None or pool._should_log_debug() or _listeners(pool) != pool.listeners:
+    if pool.is_done is None or pool._should_log_debug() or _heard(pool) != pool.heard:
         return None
     record: Any = pool._do_get()
     made = _Proxied(pool, record.dbapi_connection, record, None)
