@@ -53,7 +53,7 @@ def shorten(engine: Engine) -> None:
 
 
 def _heard(pool: Any) -> tuple[Any, ...]:
-    """Who listens to the connections of a pool on their way. SQLAlchemy counts them by a call for each kind of event."""
+    """Who listens to the connections of a pool on their way. To count by `len` is a call for each kind of event."""
     events = pool.dispatch
     checkout, reset, checkin = events.checkout, events.reset, events.checkin
     return (

@@ -1,0 +1,162 @@
+"""Connections that go the shorter way between the pool and a unit, and when they do not."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.pool import base
+
+from polysession import Sessions
+from polysession._shell import proxied
+
+KNOWN = "f8a55ba5c152a559"
+"""Of the functions of SQLAlchemy that the module takes the place of."""
+
+
+def read_for_it() -> str:
+    """The functions of SQLAlchemy whose way was read for the shorter one, as one number."""
+    ways: list[Any] = [
+        base.Pool.connect,
+        base.Pool._return_conn,
+        base._ConnectionFairy,
+        base._ConnectionRecord.checkout,
+        base._ConnectionRecord.checkin,
+        base._ConnectionRecord.get_connection,
+        base._ConnectionRecord._is_hard_or_soft_invalidated,
+        base._finalize_fairy,
+    ]
+    return hashlib.sha256("".join(map(inspect.getsource, ways)).encode()).hexdigest()[:16]
+
+
+def test_sqlalchemy_is_the_one_that_was_read() -> None:
+    """A version that does it in another way has to be read: then `IS_KNOWN` and this number are changed."""
+    assert proxied.IS_KNOWN
+    assert read_for_it() == KNOWN
+
+
+def calls_of(function: Callable[..., Any], work: Callable[[], object]) -> int:
+    """How often `work` calls a function of SQLAlchemy."""
+    found, code = 0, function.__code__
+
+    def seen(frame: Any, what: str, _: object) -> None:
+        nonlocal found
+        found += what == "call" and frame.f_code is code
+
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Any:
+    """A door whose pool has a connection."""
+    with Sessions(f"sqlite:///{tmp_path / 'proxied.db'}") as sessions:
+        used(sessions)
+        yield sessions
+
+
+def used(door: Sessions, statement: str = "select 1") -> None:
+    """One unit with one statement."""
+    with door.begin() as session:
+        session.execute(text(statement))
+
+
+def engine_of(door: Sessions) -> Any:
+    """The engine of its units that write."""
+    with door.begin() as session:
+        return session.get_bind()
+
+
+def test_the_shorter_way(door: Sessions) -> None:
+    """A unit that leaves nothing behind goes it."""
+    assert calls_of(base._finalize_fairy, lambda: used(door)) == 0
+    assert calls_of(base._ConnectionRecord.checkout, lambda: used(door)) == 0
+
+
+def test_what_was_touched_goes_the_long_way(door: Sessions) -> None:
+    """It is reset there."""
+    assert calls_of(base._finalize_fairy, lambda: used(door, "create temporary table mine (id integer)")) > 0
+    used(door, "create temporary table mine (id integer)")
+
+
+def fail(door: Sessions) -> None:
+    """A unit that fails after a statement."""
+    with door.begin() as session:
+        session.execute(text("create table kept (id integer)"))
+        raise RuntimeError("wrong")
+
+
+def test_a_failed_unit(door: Sessions) -> None:
+    """Its connection was rolled back, and can be used again."""
+    with pytest.raises(RuntimeError, match="wrong"):
+        fail(door)
+    used(door, "create table kept (id integer)")
+    assert engine_of(door).pool.checkedin() == 1
+
+
+@pytest.mark.parametrize("name", ["checkout", "reset", "checkin"])
+def test_whoever_listens_is_told(door: Sessions, name: str) -> None:
+    """With a listener of somebody else, connections go SQLAlchemy's way; without him again the shorter one."""
+    told: list[str] = []
+
+    def listen(*_: object) -> None:
+        told.append(name)
+
+    engine = engine_of(door)
+    event.listen(engine, name, listen)
+    used(door)
+    assert told == [name]
+    event.remove(engine, name, listen)
+    used(door)
+    assert told == [name]
+
+
+@pytest.mark.parametrize("name", ["checkout", "reset", "checkin"])
+def test_whoever_listens_to_all_pools_is_told(door: Sessions, name: str) -> None:
+    """The same for a listener of the class."""
+    told: list[str] = []
+
+    def listen(*_: object) -> None:
+        told.append(name)
+
+    event.listen(base.Pool, name, listen)
+    try:
+        used(door)
+        assert told == [name]
+    finally:
+        event.remove(base.Pool, name, listen)
+
+
+def test_a_version_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything goes SQLAlchemy's way."""
+    monkeypatch.setattr(proxied, "IS_KNOWN", False)
+    with Sessions(f"sqlite:///{tmp_path / 'unknown.db'}") as sessions:
+        used(sessions)
+        assert calls_of(base._finalize_fairy, lambda: used(sessions)) == 1
+
+
+def test_a_dropped_connection_comes_back(door: Sessions) -> None:
+    """Whoever drops it gives it back, as with every pooled connection of SQLAlchemy's."""
+    engine = engine_of(door)
+    taken = engine.raw_connection()
+    assert engine.pool.checkedout() == 1
+    del taken
+    assert engine.pool.checkedout() == 0
+
+
+def test_one_that_was_closed_is_not_used(door: Sessions) -> None:
+    """The object that somebody has kept leads nowhere."""
+    kept = engine_of(door).raw_connection()
+    kept.close()
+    assert not kept.is_valid
+    assert kept.dbapi_connection is None
