@@ -9,7 +9,8 @@ An empty unit sends nothing at either side. Rows of statements compare one furth
 around it, with one in a session of `sessionmaker().begin()` on the same server. A read unit runs its statements each on
 its own, so its statements are compared with those of a session on an engine in AUTOCOMMIT, which does the same. Whole
 units of one and of ten statements are compared with `sessionmaker().begin()` in any case: what a program would have
-written without us.
+written without us. On SQLite the driver begins no transaction for a query, so there a write unit that only reads does
+more than the session beside it; one that writes does the same.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ BOUNDS: Final = {"unit": 25.0, "statement": 2.0, "unit of 1": 27.0, "unit of 10"
 LENGTHS: Final = (1, 10)
 """Statements of the whole units."""
 _ONE = text("select 1")
+_TABLE = (
+    "drop table if exists measured",
+    "create table measured (id integer primary key, value integer)",
+    "insert into measured values (1, 0)",
+)
+_CHANGE = text("update measured set value = value + 1 where id = 1")
 _OWN = str(Path(polysession.__file__).parent)
 
 Row = dict[str, object]
@@ -113,6 +120,13 @@ def with_threads(url: str) -> Iterator[Iterator[Pair]]:
 
             return unit
 
+        def changing(door: Any) -> Work:
+            def unit() -> None:
+                with door() as session:
+                    session.execute(_CHANGE)
+
+            return unit
+
         def pairs() -> Iterator[Pair]:
             verbs = (("begin", sessions.begin, plain), ("read", sessions.read, alone))
             for what, verb, _ in verbs:
@@ -124,6 +138,10 @@ def with_threads(url: str) -> Iterator[Iterator[Pair]]:
                 for what, verb, _ in verbs:
                     name = f"unit of {number}"
                     yield f"{name}, {what}", name, whole(verb, number), whole(plain.begin, number)
+            with alone_engine.connect() as connection:
+                for statement in _TABLE:
+                    connection.exec_driver_sql(statement)
+            yield "unit of 1 that writes, begin", "unit of 1", changing(sessions.begin), changing(plain.begin)
 
         try:
             yield pairs()
@@ -153,6 +171,13 @@ async def with_tasks(url: str, use: Callable[[Pair], Awaitable[None]]) -> None:
 
             return unit
 
+        def changing(door: Any) -> Callable[[], Awaitable[None]]:
+            async def unit() -> None:
+                async with door() as session:
+                    await session.execute(_CHANGE)
+
+            return unit
+
         verbs = (("async begin", sessions.begin, plain), ("async read", sessions.read, alone))
         for what, verb, _ in verbs:
             await use((f"unit, {what}", "unit", whole(verb, 0), whole(plain.begin, 0)))
@@ -164,6 +189,11 @@ async def with_tasks(url: str, use: Callable[[Pair], Awaitable[None]]) -> None:
             for what, verb, _ in verbs:
                 name = f"unit of {number}"
                 await use((f"{name}, {what}", name, whole(verb, number), whole(plain.begin, number)))
+        async with alone_engine.connect() as connection:
+            for statement in _TABLE:
+                await connection.exec_driver_sql(statement)
+        pair = changing(sessions.begin), changing(plain.begin)
+        await use(("unit of 1 that writes, async begin", "unit of 1", *pair))
     await engine.dispose()
     await alone_engine.dispose()
 
