@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from threading import get_ident
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -69,6 +70,7 @@ from ._shell.drive import drive
 from ._shell.finish import Finish
 from ._shell.guard import guarded
 from ._shell.holding import Holding
+from ._shell.left_behind import left_by_another
 from ._shell.outside import BLOCK
 from ._shell.pausing import pause
 from ._shell.places import caller
@@ -572,6 +574,8 @@ class Sessions(Door):
                 self._told(scope, error)
 
     def _end_left(self, scope: Scope, holding: Holding) -> None:
+        if left_by_another(scope):
+            return
         try:
             self._settle(scope, GeneratorExit())
         finally:
@@ -663,7 +667,9 @@ class Unit(AbstractContextManager[S]):
         scope = self._scope
         if scope is None:
             refuse_leaving(self._origin)
+        scope.leaver = get_ident()
         if scope.left_behind:
+            scope.leaver = None
             self._door._refuse_left(scope, error)
             return None
         if scope.state is not State.OPEN and scope.ended:
@@ -708,6 +714,9 @@ class Unit(AbstractContextManager[S]):
     def __del__(self) -> None:
         scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
         if scope is None or scope.holding is None or scope.holding.told or not scope.decides:
+            return
+        scope.leaver = get_ident()
+        if scope.left_behind:
             return
         dropped = scope.outcome is None
         try:

@@ -87,6 +87,7 @@ class Scope:
         "home",
         "hooks",
         "joined",
+        "leaver",
         "left_behind",
         "name",
         "options",
@@ -128,6 +129,9 @@ class Scope:
         """The units that have joined it, or set a savepoint in it, and are still open."""
         self.left_behind = False
         """Its owner has ended without leaving it, and its door ends it."""
+        self.leaver: int | None = None
+        """The thread that leaves its block. It says so first and looks at `left_behind` then; who ends what was left
+        behind does it the other way round, so that one of the two sees the other."""
         self.plain = False
         """It has no transaction: each of its statements commits by itself."""
         self.holding: Holding | None = None

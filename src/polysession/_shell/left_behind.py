@@ -10,6 +10,7 @@ collector is asked then whether anybody can still reach it.
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import warnings
 import weakref
@@ -21,13 +22,31 @@ from .._core.scope import Scope
 from .._core.states import State
 from ..errors import UnitRolledBack
 from ..facts import HoldKind, Outcome
+from .grace import GRACE
 from .holding import Holding
 from .standing import Standing
 
-__all__ = ["LeftBehind"]
+__all__ = ["LeftBehind", "left_by_another"]
 
 _COLLECT_AGAIN: Final = 2.0
 """Seconds between two runs of the whole collector for sessions whose opener has ended: they stop the program."""
+
+
+_LOOK_AGAIN: Final = 0.001
+
+
+def left_by_another(scope: Scope) -> bool:
+    """Another thread was leaving the block of `scope` when its owner ended, and has done so now. The garbage collector
+    does that in whatever thread it runs, to a block in a generator that was forgotten.
+
+    Waits for that thread as long as it lives, for the grace at most.
+    """
+    until = time.monotonic() + GRACE
+    while (leaver := scope.leaver) is not None and not scope.closed and time.monotonic() < until:
+        if leaver == threading.get_ident() or all(thread.ident != leaver for thread in threading.enumerate()):
+            return False
+        time.sleep(_LOOK_AGAIN)
+    return scope.closed
 
 
 class LeftBehind(Standing):
