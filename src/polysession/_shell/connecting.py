@@ -17,7 +17,7 @@ from . import grace, pooled, sqlite
 from .arguments import refused_argument
 from .claims import opening
 from .liveness import keep_alive
-from .marking import marking_connection
+from .pens import marking_connection
 from .raw import ReadConnection, connector, patient
 from .signs import CONNECTING
 from .uses import ASKING

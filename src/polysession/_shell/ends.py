@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy.engine import Engine
 
 from . import grace, sqlite
-from .marking import ANSWER_WITHIN, SERVER
 from .notes import HOLDING, notes_of
 from .over import SAYS_IDLE, is_over, note_end
 from .patience import patience
+from .pens import ANSWER_WITHIN, PEN
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -50,7 +50,7 @@ def _committing(dialect: Any, do_commit: End) -> End:
         try:
             if holding.trail is not None and holding.leaving:
                 try:
-                    holding.trail.commit(connection, dialect, do_commit, seen.statements)
+                    holding.trail.commit(info[PEN], connection, do_commit, seen.statements)
                 finally:
                     holding.commit_sent = holding.trail.sent
             else:
@@ -98,7 +98,7 @@ def _refuse_closed(raw: sqlite.Connection | None) -> None:
 
 def _time_to_roll_back(dialect: Any, info: Mapping[str, Any], holding: Holding | None) -> float | None:
     """Seconds that a rollback may take; None where it is bounded as a part of something else."""
-    if SERVER in info and (holding is None or holding.leaving):
+    if PEN in info and (holding is None or holding.leaving):
         # of a unit that knows its outcome, also when the pool takes the connection back: a link that leads nowhere must
         # not hold up what is known already
         return ANSWER_WITHIN

@@ -118,15 +118,14 @@ class ExactUnits(Standing):
         return name, Marked(unit=unit, server=unit_ids.server_of(unit), until=time.monotonic() + seconds)
 
     def _has_table(self, database: str) -> bool:
-        """It was seen to be there, by this process and event loop."""
-        return self._asking_engine(database) in self._ready_tables
+        """It was seen to be there."""
+        return database in self._ready_tables
 
     def _make_table(self, database: str) -> None:
-        """Once for each engine: process, event loop, database."""
-        engine = self._asking_engine(database)
-        if engine not in self._ready_tables:
-            fence.make_table(engine, database)
-            self._ready_tables.add(engine)
+        """Once for each database."""
+        if database not in self._ready_tables:
+            fence.make_table(self._asking_engine(database), database)
+            self._ready_tables.add(database)
 
     def _tell_verdict(self, scope: Scope, holding: Holding) -> None:
         verdict, scope.verdict = scope.verdict, None

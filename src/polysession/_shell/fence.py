@@ -19,8 +19,8 @@ from ..errors import RequestRefused
 from ..policy import unit_ids
 from . import sqlite
 from .begins import begin_sqlite
-from .marking import connection_number, marker_of
 from .patience import patience
+from .pens import connection_number, marker_of
 
 __all__ = ["Link", "dial", "evict", "fence", "hang_up", "look", "make_table", "read_verdict", "seal"]
 

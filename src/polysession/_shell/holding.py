@@ -456,7 +456,7 @@ class Holding:
             # a connection that its owner gave to the session is not ours to return
             self.taken = connection if session is not None and isinstance(session.bind, Engine) else None
         if self.trail is not None:
-            self.trail.begun(connection, ours=self.notes_commit)  # before its statements are watched: it sends one
+            self.trail.begun(connection, info, self)  # before its statements are watched: it sends one
         attach(connection, self.seen, info)
         if self.at_begin is not None:
             self.at_begin(connection)

@@ -1,46 +1,41 @@
 """What a unit that knows its outcome does on its own connection: its row goes out with COMMIT, or its key's at the
 beginning.
 
-Where the driver can send both in one message the row costs no round trip: psycopg and asyncpg as one simple query,
-MariaDB as one compound statement. Everywhere else it is a statement of its own before COMMIT. A unit that has changed
-nothing writes no row: the texts of its statements tell; in doubt PostgreSQL is asked in the same message, and elsewhere
-the row is written.
+How the row is sent is the matter of `pens`. A unit that has changed nothing writes no row: the texts of its statements
+tell; in doubt PostgreSQL is asked in the same message, and elsewhere the row is written.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.util import await_only
 
-from .. import dialects
 from ..dialects.changing import may_change, surely_changes
-from ..dialects.marker import Marker
 from ..policy import unit_ids
 from .notes import say
 from .patience import patience
+from .pens import ANSWER_WITHIN, PEN, Pen, marker_of, pen_for
 
-__all__ = ["ANSWER_WITHIN", "SERVER", "Trail", "connection_number", "marker_of", "marking_connection"]
+if TYPE_CHECKING:
+    from .holding import Holding
 
-ANSWER_WITHIN = 1.2
-"""Seconds to wait for the answer to COMMIT before the database is asked on another connection; only for units that know
-their outcome. A COMMIT that takes longer is waited for by the fence."""
+__all__ = ["Trail"]
 
 _log = logging.getLogger("polysession")
 
-SERVER = "polysession_server"
-"""Where a connection keeps the print of its server, and the server's number of it."""
-
-_draw = random.SystemRandom()
+_random = random.Random()  # noqa: S311  # ids are to differ, not to be secret; the system's source takes ten times as long
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 class Trail:
@@ -67,82 +62,49 @@ class Trail:
         self.result: str | None = None
         """What is kept with the key."""
 
-    def begun(self, connection: Connection, *, ours: bool) -> None:
-        """The unit's session took its connection."""
-        info = connection.info
-        known = info.get(SERVER)
-        if known is None:
-            identity = connection.exec_driver_sql(marker_of(connection.dialect).server).scalar()
-            number = connection_number(connection.connection.driver_connection)
-            known = info[SERVER] = unit_ids.server_print(str(identity or "")), number
-        self.server, self.backend = known
-        if not ours:  # an engine of ours does it where COMMIT is sent
+    def begun(self, connection: Connection, info: MutableMapping[str, Any], holding: Holding) -> None:
+        """The session of its holding took this connection; `info` has the notes on it."""
+        pen: Pen | None = info.get(PEN)
+        if pen is None:
+            pen = info[PEN] = pen_for(connection, is_ours=holding.notes_commit)
+        self.server, self.backend = pen.server, pen.backend
+        if not pen.is_ours:  # an engine of ours does it where COMMIT is sent
             event.listen(connection, "commit", self._mark)
 
     def saw(self, statement: str) -> None:
         """A statement is to be sent."""
+        if self.sure and self.wrote:
+            return
         changes, surely = _judge(statement)
-        self.wrote = self.wrote or changes
-        self.sure = self.sure or surely
+        if changes:
+            self.wrote = True
+        if surely:
+            self.sure = True
 
-    def commit(self, connection: Any, dialect: Any, do_commit: Callable[[Any], None], statements: int) -> None:
-        """Send the row and COMMIT; `connection` as `Dialect.do_commit` gets it."""
-        driver = connection.driver_connection
-        self._prepare()
-        marker = marker_of(dialect)
-        write = self._text(marker, in_doubt=statements == 0)
-        with patience(driver, ANSWER_WITHIN):
-            self._send(connection, dialect, do_commit, marker, write)
-        if write:
-            _tidy(connection, dialect, do_commit, marker)
-
-    def _send(
-        self, connection: Any, dialect: Any, do_commit: Callable[[Any], None], marker: Marker, write: str
-    ) -> None:
-        """The row and COMMIT, in one message if there is one."""
-        driver = connection.driver_connection
-        together = marker.with_commit(write) if write else ""
-        if not write:
-            self.sent = True
-            do_commit(connection)
-        elif hasattr(driver, "polysession_marker"):
-            self.sent = True
-            driver.polysession_marker = write
-            try:
-                do_commit(connection)
-            finally:
-                driver.polysession_marker = ""
-        elif together and dialect.driver != "asyncpg":
-            self.sent = True
-            _send_all(connection, dialect, together)
+    def commit(self, pen: Pen, connection: Any, do_commit: Callable[[Any], None], statements: int) -> None:
+        """Send the row and COMMIT; `connection` as `Dialect.do_commit` gets it, and its pen."""
+        if self.key:
+            self.unit = self.key  # its row is there since the beginning
+            pen.commit_alone(self, connection, do_commit)
+        elif self.wrote or statements == 0 or pen.marker.if_wrote:
+            self.unit = _new_id(self.server)
+            pen.commit(self, connection, do_commit)
+            if not next(pen.rows) % _EVERY:
+                _tidy(pen, connection, do_commit)
         else:
-            say(connection.cursor(), write)
-            self.sent = True
-            do_commit(connection)
+            pen.commit_alone(self, connection, do_commit)
 
     def _mark(self, connection: Connection) -> None:
-        """The same before COMMIT of an engine that is not of our making."""
+        """The row before COMMIT of an engine that is not of our making."""
         if self.sent:
             return
-        raw: Any = connection.connection
-        self._prepare()
-        write = self._text(marker_of(connection.dialect), in_doubt=True)
-        if write:
-            say(raw.cursor(), write)
-        self.sent = True
-
-    def _prepare(self) -> None:
-        self.unit = self.key or unit_ids.new_id(time.time(), _draw.getrandbits(44), self.server)
-
-    def _text(self, marker: Marker, *, in_doubt: bool) -> str:
         if self.key:
-            return ""  # its row is there since the beginning
-        if marker.if_wrote:
-            return marker.write(self.unit, sure=self.sure)
-        if self.wrote or in_doubt:
-            return marker.write(self.unit)
-        self.unit = ""
-        return ""
+            self.unit = self.key
+        else:
+            raw: Any = connection.connection
+            self.unit = _new_id(self.server)
+            say(raw.cursor(), marker_of(connection.dialect).write(self.unit, sure=self.sure))
+        self.sent = True
 
     def claim(self, connection: Connection) -> None:
         """Write the row of the key; the database's error if it is there."""
@@ -161,104 +123,23 @@ _MOST = 2000
 """One unit in so many deletes at most so many old rows: more than have come since, so they cannot pile up."""
 
 
-def _tidy(connection: Any, dialect: Any, do_commit: Callable[[Any], None], marker: Marker) -> None:
+def _tidy(pen: Pen, connection: Any, do_commit: Callable[[Any], None]) -> None:
     """After the COMMIT of one unit in a thousand of an engine, on its connection: delete rows that are too old."""
-    count = dialect.__dict__["polysession_rows"] = dialect.__dict__.get("polysession_rows", 0) + 1
-    if count % _EVERY:
-        return
     before = unit_ids.before(time.time(), unit_ids.KEPT)
     try:
-        with patience(connection.driver_connection, ANSWER_WITHIN):  # the unit has committed: nobody waits for long
-            say(connection.cursor(), marker.forget(before, unit_ids.KEPT, _MOST))
+        with patience(pen.driver, ANSWER_WITHIN):  # the unit has committed: nobody waits for long
+            say(connection.cursor(), pen.marker.forget(before, unit_ids.KEPT, _MOST))
             do_commit(connection)
     except Exception:
         _log.exception("old rows of the table of outcomes could not be deleted")
         with suppress(Exception):  # a broken connection is found broken when it is given back
-            dialect.do_rollback(connection)
+            pen.dialect.do_rollback(connection)
 
 
-def marker_of(dialect: Any) -> Marker:
-    """The texts for a SQLAlchemy dialect; a mysql:// URL may lead to MariaDB."""
-    return dialects.of("mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name).marker
-
-
-def _send_all(connection: Any, dialect: Any, text: str) -> None:
-    """Send a text of several statements. By psycopg without a cursor, which takes longer than the server."""
-    driver = connection.driver_connection
-    if dialect.driver != "psycopg" or driver.pgconn.pipeline_status:
-        say(connection.cursor(), text)
-    elif dialect.is_async:
-        await_only(_exchange(driver, text))
-    else:
-        with driver.lock:
-            driver.wait(_answers(driver.pgconn, text))
-
-
-async def _exchange(driver: Any, text: str) -> None:
-    async with driver.lock:
-        await driver.wait(_answers(driver.pgconn, text))
-
-
-def _answers(pgconn: Any, text: str) -> Any:
-    """A generator for psycopg's `Connection.wait`: one simple query, of which every answer must be good.
-
-    So psycopg sends its own COMMIT (`BaseConnection._exec_command`), which wants a single answer.
-    """
-    from psycopg import errors, generators, pq
-
-    pgconn.send_query(text.encode())
-    for answer in (yield from generators.execute(pgconn)):
-        if answer.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-            raise errors.error_from_result(answer)
-
-
-def connection_number(driver: Any) -> int:
-    """The server's number of a driver's connection; 0 if it has none. Sends nothing."""
-    try:
-        info = getattr(driver, "info", None)
-        if info is not None and hasattr(info, "backend_pid"):
-            return int(info.backend_pid)
-        for name in ("get_server_pid", "thread_id"):
-            if hasattr(driver, name):
-                return int(getattr(driver, name)())
-    except Exception:
-        return 0  # it is closed: then nobody has to know its number
-    return 0
+def _new_id(server: int) -> str:
+    return unit_ids.new_id(time.time(), _random.getrandbits(44), server)
 
 
 @functools.lru_cache(maxsize=1024)
 def _judge(statement: str) -> tuple[bool, bool]:
     return may_change(statement), surely_changes(statement) or "notify" in statement.lower()
-
-
-@functools.cache
-def marking_connection() -> Any:
-    """asyncpg's connection, whose transaction sends a row with its COMMIT.
-
-    asyncpg's `Transaction.commit` sends its text by the connection's public `execute` (asyncpg, transaction.py), which
-    without arguments is a simple query and may have several statements (asyncpg documentation, Connection.execute).
-    """
-    import asyncpg
-
-    class MarkingConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver's stubs are optional
-        """For writes."""
-
-        __slots__ = ("polysession_marker",)
-
-        def __init__(self, *args: Any, **named: Any) -> None:
-            self.polysession_marker = ""
-            super().__init__(*args, **named)
-
-        async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-            """As `asyncpg.Connection.execute`."""
-            if not self.polysession_marker or query != "COMMIT;":
-                return str(await super().execute(query, *args, timeout=timeout))
-            try:
-                return str(await super().execute(f"{self.polysession_marker}; COMMIT", timeout=timeout))
-            except asyncpg.PostgresError:
-                # the driver takes its transaction for ended, but COMMIT was not reached if the row was refused
-                if self.is_in_transaction() and not self.is_closed():
-                    await super().execute("ROLLBACK")
-                raise
-
-    return MarkingConnection

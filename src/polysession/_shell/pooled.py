@@ -30,6 +30,7 @@ __all__ = [
     "arguments",
     "begin_anew",
     "check_plain",
+    "is_behind",
     "prepare",
     "reads_in_transaction",
     "refused_at_connect",
@@ -40,6 +41,7 @@ READ_LEVEL = "READ COMMITTED"
 time, because the server's default may be another one."""
 
 _READS = "polysession_reads_in_transaction"
+_BEHIND = "polysession_behind_pooler"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -72,6 +74,7 @@ def arguments(endpoint: Endpoint, driver: str) -> Mapping[str, Any]:
 def prepare(engine: Engine, kind: str) -> None:
     """Let the transactions of a read engine be READ ONLY, and refuse AUTOCOMMIT where it would do harm."""
     dialect: Any = engine.dialect
+    engine.update_execution_options(**{_BEHIND: True})
     if kind == Access.READ:
         engine.update_execution_options(**{_READS: True})
         set_readonly = dialect.set_readonly
@@ -109,6 +112,11 @@ def _no_autocommit(kind: str) -> RequestRefused:
         do=("use postgresql+psycopg://", "do it in a transaction", "reach the server itself, not through the pooler"),
         isolation="AUTOCOMMIT",
     )
+
+
+def is_behind(engine: Engine) -> bool:
+    """It was made for a database that is behind a pooler, as the configuration says."""
+    return _BEHIND in engine.get_execution_options()
 
 
 def reads_in_transaction(engine: Engine) -> bool:

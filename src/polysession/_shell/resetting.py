@@ -37,10 +37,11 @@ _POSTGRESQL: Final = (
 )
 _DEALLOCATE: Final = (
     "; DO $polysession$ DECLARE found record; BEGIN "
-    "FOR found IN SELECT name FROM pg_prepared_statements WHERE from_sql "
+    "FOR found IN SELECT name FROM pg_prepared_statements WHERE from_sql AND left(name, 12) <> 'polysession_' "
     "LOOP EXECUTE format('DEALLOCATE %I', found.name); END LOOP; END $polysession$"
 )
-"""The statements that somebody prepared by SQL; those of the driver are not among them (`from_sql`)."""
+"""The statements that somebody prepared by SQL; those of the driver are not among them (`from_sql`), nor ours (`pens`),
+of which the driver knows as of its own."""
 
 _REPORTED: Final = (
     "application_name",

@@ -121,6 +121,11 @@ class Connection(sqlite3.Connection):
         """As `sqlite3.Connection.executemany`."""
         return self.cursor().executemany(sql, parameters)
 
+    def commit_with(self, sql: str, parameters: tuple[Any, ...]) -> None:
+        """Commit together with one statement more, which answers no rows; if it fails nothing is committed."""
+        _execute(_make_cursor(self), sql, parameters)
+        self.commit()
+
     def finish(self) -> None:
         """Close every cursor that is still open, so that no statement holds a lock."""
         for known in list(self._cursors):

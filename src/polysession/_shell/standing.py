@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from sqlalchemy import MetaData, Table
-from sqlalchemy.engine import Engine
 
 from .. import config
 from .._core.scope import Scope, find_open, open_inside
@@ -61,8 +60,8 @@ class Standing:
         self._patience: dict[tuple[str, ...], float] = {}
         """By databases, how long a transaction over them may be open without a statement before that is told."""
         self._lock = threading.Lock()
-        self._ready_tables: weakref.WeakSet[Engine] = weakref.WeakSet()
-        """Engines of databases whose table of outcomes is known to be there."""
+        self._ready_tables: set[str] = set()
+        """The databases whose table of outcomes was seen to be there."""
         if databases is not None:
             self.configure(databases)
 

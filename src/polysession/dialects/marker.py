@@ -53,7 +53,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     forget_rows: str = ""
     server: str
     """A query for the history in which commits take place: another text after a failover to a server that may not have
-    them all, the same text on every server that surely has."""
+    them all, the same text on every server that surely has. PostgreSQL tells its number of the connection as well."""
     blocker: str = ""
     """A query for what the connection `{backend}`, which has written a marker, does just now: `idle`, `running`,
     `replicating` (it has committed and waits for a standby); no row if it is not there. Empty: there is none."""
@@ -81,6 +81,10 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     def write(self, unit: str, *, sure: bool = False) -> str:
         """The unit's own row; where the server can say, and unless `sure`, only if the transaction changed anything."""
         return _written(self, sure).replace(_ID, _checked(unit))
+
+    def written(self, parameter: str, *, sure: bool = False) -> str:
+        """The text of `write` with a parameter, as the database or its driver writes one, in the place of the id."""
+        return _written(self, sure).replace(f"'{_ID}'", parameter)
 
     def with_commit(self, write: str) -> str:
         """`write` and COMMIT in one message; empty if there is no such thing."""
