@@ -3,23 +3,14 @@
 Where the driver can send both in one message the row costs no round trip: psycopg and asyncpg as one simple query,
 MariaDB as one compound statement. For SQLite it is one call, so that aiosqlite's thread is asked once. Everywhere else
 it is a statement of its own before COMMIT. A row that is refused keeps COMMIT from being reached.
-
-By psycopg the row is a statement that is prepared by SQL and executed in that simple query, since the server takes
-longer to plan it than to write it. The driver knows of it as of its own statements: it forgets all of them where it
-lets the server forget them, with a ROLLBACK for instance. It is not prepared where the driver prepares nothing, nor
-behind a pooler, where the next COMMIT may reach another connection of the server: the configuration tells, or that the
-server has another number for the connection than the driver was told.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
-import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.engine import Connection
@@ -30,7 +21,6 @@ from ..dialects.marker import Marker
 from ..policy import unit_ids
 from . import pooled, sqlite
 from .notes import say
-from .parting import link_of
 from .patience import patience
 from .severing import sever
 from .watchdog import bound, free
@@ -38,7 +28,7 @@ from .watchdog import bound, free
 if TYPE_CHECKING:
     from .marking import Trail
 
-__all__ = ["ANSWER_WITHIN", "PEN", "Pen", "connection_number", "marker_of", "marking_connection", "pen_for"]
+__all__ = ["ANSWER_WITHIN", "PEN", "Commit", "Pen", "connection_number", "marker_of", "marking_connection", "pen_for"]
 
 ANSWER_WITHIN: Final = 1.2
 """Seconds to wait for the answer to COMMIT before the database is asked on another connection; only for units that know
@@ -184,117 +174,6 @@ class _Asyncpg(Pen):
                 driver.polysession_marker = ""
 
 
-# -- psycopg
-
-
-class _Psycopg(Pen):
-    """Without a cursor, and bounded by the driver's own waiting."""
-
-    __slots__ = ("prepared",)
-
-    def __init__(self, connection: Connection, backend: int, server: int, *, is_ours: bool, is_direct: bool) -> None:
-        super().__init__(connection, backend, server, is_ours=is_ours)
-        self.prepared: Any = self.driver._prepared if is_direct else None
-        """The driver's knowledge of what is prepared; None where nothing may be."""
-
-    def commit(self, trail: Trail, connection: Any, do_commit: Commit) -> None:
-        """As `Pen.commit`."""
-        driver = self.driver
-        if driver.pgconn.pipeline_status:  # somebody has begun one on the driver's connection: it takes one by one
-            super().commit(trail, connection, do_commit)
-            return
-        prepared = self.prepared
-        if prepared is None or prepared.prepare_threshold is None:
-            text = self.marker.with_commit(self.marker.write(trail.unit, sure=trail.sure)).encode()
-            trail.sent = True
-            self._exchange(text)
-            return
-        names = prepared._names
-        key, definition = _prepared(self.marker, trail.sure)
-        name = names.get(key)
-        if name is not None:
-            names.move_to_end(key)
-            trail.sent = True
-            self._exchange(b"EXECUTE %b('%b'); COMMIT" % (name, trail.unit.encode()))
-            return
-        name = b"polysession_%d" % prepared._prepared_idx
-        prepared._prepared_idx += 1
-        trail.sent = True
-        prepare = b"PREPARE %b(uuid) AS %b; " % (name, definition)
-        self._exchange(prepare + b"EXECUTE %b('%b'); COMMIT" % (name, trail.unit.encode()))
-        names[key] = name
-
-    def _exchange(self, text: bytes) -> None:
-        driver = self.driver
-        with driver.lock:
-            driver.wait(_answering()(driver, text))
-
-
-class _AsyncPsycopg(_Psycopg):
-    """The same below asyncio."""
-
-    __slots__ = ()
-
-    def _exchange(self, text: bytes) -> None:
-        await_only(self._await(text))
-
-    async def _await(self, text: bytes) -> None:
-        driver = self.driver
-        async with driver.lock:
-            await driver.wait(_answering()(driver, text))
-
-
-@functools.cache
-def _prepared(marker: Marker, sure: bool) -> tuple[tuple[bytes, tuple[int, ...]], bytes]:
-    """The key by which the driver knows the row's statement, which no text of the application has, and its text."""
-    text = marker.written("$1", sure=sure).encode()
-    return (b"polysession " + text, ()), text
-
-
-@functools.cache
-def _answering() -> Callable[[Any, bytes], Any]:
-    """What makes a generator for psycopg's `Connection.wait`: one simple query, of which every answer must be good.
-
-    So psycopg sends its own COMMIT (`BaseConnection._exec_command`), which wants a single answer. The driver's wait
-    comes back some times a second, with nothing (psycopg, generators.py): then is looked whether the time is up.
-    """
-    from psycopg import errors, generators, pq
-
-    good = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK
-    execute = generators.execute
-
-    def answers(driver: Any, text: bytes) -> Any:
-        driver.pgconn.send_query(text)
-        until = time.monotonic() + ANSWER_WITHIN
-        answering = execute(driver.pgconn)
-        try:
-            wanted = next(answering)
-            while True:
-                ready = yield wanted
-                if not ready and time.monotonic() > until:
-                    until = math.inf
-                    _shut(driver)  # the next look finds a lost link
-                wanted = answering.send(ready)
-        except StopIteration as end:
-            found = end.value
-        for answer in found:
-            if answer.status not in good:
-                raise errors.error_from_result(answer)
-
-    return answers
-
-
-def _shut(driver: Any) -> None:
-    link = link_of(driver)
-    if link is not None:
-        with suppress(OSError):
-            link.shutdown(socket.SHUT_RDWR)
-        link.close()
-
-
-# -- making one
-
-
 def pen_for(connection: Connection, *, is_ours: bool) -> Pen:
     """The pen of a connection; asks its server who it is."""
     dialect: Any = connection.dialect
@@ -305,10 +184,10 @@ def pen_for(connection: Connection, *, is_ours: bool) -> Pen:
     make: Any = Pen
     match dialect.driver:
         case "psycopg":
-            from . import first_flight  # whoever uses another driver needs none of it
+            from . import first_flight, pens_psycopg  # whoever uses another driver needs none of it
 
             is_direct = first_flight.is_known() and told[1] == number and not pooled.is_behind(connection.engine)
-            make = functools.partial(_AsyncPsycopg if dialect.is_async else _Psycopg, is_direct=is_direct)
+            make = functools.partial(pens_psycopg.pen(dialect.is_async), is_direct=is_direct)
         case "asyncpg" if hasattr(connection.connection.driver_connection, "polysession_marker"):
             make = _Asyncpg
         case "pysqlite" if sqlite.RAW in connection.info:
