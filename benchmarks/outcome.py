@@ -26,7 +26,7 @@ from benchmarks.overhead import Counted
 from polysession import AsyncSessions, Sessions
 from polysession.testing.proxy import FaultProxy
 
-__all__ = ["BOUND", "measure"]
+__all__ = ["BOUND", "Tasks", "Threads", "count", "make_table", "measure"]
 
 UNITS: Final = 4
 BATCHES: Final = 20
@@ -45,7 +45,9 @@ Kind = Literal["plain", "exact"]
 _KINDS: Final[tuple[Kind, Kind]] = ("plain", "exact")
 
 
-class _Threads:
+class Threads:
+    """Units of the synchronous door."""
+
     def __init__(self, url: str, kind: Kind) -> None:
         self._door: Sessions = Sessions.from_mapping(_settings(url, kind))
 
@@ -56,6 +58,7 @@ class _Threads:
         self._door.close()
 
     def run(self, work: str, units: int) -> None:
+        """So many units that do this."""
         for _ in range(units):
             if work == "write":
                 with self._door.begin() as session:
@@ -65,7 +68,9 @@ class _Threads:
                     session.execute(_SELECT)
 
 
-class _Tasks:
+class Tasks:
+    """Units of the asynchronous door."""
+
     def __init__(self, url: str, kind: Kind) -> None:
         self._runner = asyncio.Runner()
         self._door: AsyncSessions = AsyncSessions.from_mapping(_settings(url, kind))
@@ -79,6 +84,7 @@ class _Tasks:
         self._runner.close()
 
     def run(self, work: str, units: int) -> None:
+        """So many units that do this."""
         self._runner.run(self._run(work, units))
 
     async def _run(self, work: str, units: int) -> None:
@@ -102,9 +108,9 @@ def measure(rounds: int) -> list[Row]:
         try:
             with _database(target, synced=place != target) as url:
                 for driver in SYNC_DRIVERS[mark_of(target)]:
-                    rows += _compared(f"{place}, {driver}", _Threads, url(driver), rounds)
+                    rows += _compared(f"{place}, {driver}", Threads, url(driver), rounds)
                 for driver in ASYNC_DRIVERS[mark_of(target)]:
-                    rows += _compared(f"{place}, {driver}, async", _Tasks, url(driver), rounds)
+                    rows += _compared(f"{place}, {driver}, async", Tasks, url(driver), rounds)
         except pytest.skip.Exception as missing:
             print(missing, file=sys.stderr)
     return rows
@@ -123,7 +129,7 @@ def _database(target: str, *, synced: bool) -> Iterator[Callable[[str], str]]:
     try:
         if not synced:
             database = servers.fresh(target)
-            _make_table(database.url())
+            make_table(database.url())
             yield database.url
             return
         servers.private(target)  # or it is skipped
@@ -136,7 +142,7 @@ def _database(target: str, *, synced: bool) -> Iterator[Callable[[str], str]]:
         )
         with made as server:
             server.create_database("cost")
-            _make_table(server.url("cost"))
+            make_table(server.url("cost"))
             yield lambda driver: server.url("cost", driver)
     finally:
         folders.SHARED_MEMORY = memory
@@ -147,7 +153,8 @@ def _database(target: str, *, synced: bool) -> Iterator[Callable[[str], str]]:
 _SYNCED_MARIADB: Final = ("--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1")
 
 
-def _make_table(url: str) -> None:
+def make_table(url: str) -> None:
+    """The table that is written and read."""
     engine = sa.create_engine(url)
     ITEM.metadata.create_all(engine)
     engine.dispose()
@@ -164,7 +171,7 @@ def _insert() -> Any:
 _SELECT = sa.select(ITEM.c.id).limit(1)
 
 
-def _compared(name: str, make: type[_Threads | _Tasks], url: str, rounds: int) -> Iterator[Row]:
+def _compared(name: str, make: type[Threads | Tasks], url: str, rounds: int) -> Iterator[Row]:
     trips = {} if url.startswith("sqlite") else {kind: _trips(make, url, kind) for kind in _KINDS}
     with make(url, "plain") as plain, make(url, "exact") as exact:
         sides = {"plain": plain, "exact": exact}
@@ -178,7 +185,7 @@ def _compared(name: str, make: type[_Threads | _Tasks], url: str, rounds: int) -
                     sides[kind].run(work, UNITS)
                     times[kind].append((time.perf_counter() - began) / UNITS * 1e6)
             found = {kind: statistics.quantiles(times[kind], n=20)[0] for kind in _KINDS}
-            calls = {kind: _calls(sides[kind], work) for kind in _KINDS}
+            calls = {kind: count(sides[kind], work) for kind in _KINDS}
             yield {
                 "what": f"{work}, {name}",
                 "plain_us": round(found["plain"]),
@@ -191,7 +198,7 @@ def _compared(name: str, make: type[_Threads | _Tasks], url: str, rounds: int) -
             }
 
 
-def _calls(side: _Threads | _Tasks, work: str) -> int:
+def count(side: Threads | Tasks, work: str) -> int:
     """The calls of Python functions of one unit; the least of some, as a unit may find something to tidy."""
     found = []
     for _ in range(3):
@@ -201,7 +208,7 @@ def _calls(side: _Threads | _Tasks, work: str) -> int:
     return min(found)
 
 
-def _trips(make: type[_Threads | _Tasks], url: str, kind: Kind) -> dict[str, float]:
+def _trips(make: type[Threads | Tasks], url: str, kind: Kind) -> dict[str, float]:
     """Round trips of one unit, by what it does."""
     found = {}
     with FaultProxy.before(url) as proxy, make(proxy.url, kind) as side:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.engine import Connection
@@ -96,7 +96,16 @@ class _ByQuery(_OneText):
     __slots__ = ()
 
     def _send(self, connection: Any, text: str) -> None:
-        await_only(self.driver.query(text))
+        _await(connection, self.driver.query(text))
+
+
+def _await(connection: Any, work: Awaitable[object]) -> None:
+    """Await what SQLAlchemy's adapter of the driver does not; its errors are called as the adapter calls them."""
+    try:
+        await_only(work)
+    except Exception as error:
+        connection.dbapi_connection._handle_exception(error)  # raises
+        raise
 
 
 class _PyMySQL(Pen):
@@ -107,8 +116,8 @@ class _PyMySQL(Pen):
     def commit(self, trail: Trail, connection: Any, do_commit: Commit) -> None:
         """As `Pen.commit`."""
         bounded = _Bounded(self.driver)
-        bound(bounded, time.monotonic() + ANSWER_WITHIN)
         try:
+            bound(bounded, time.monotonic() + ANSWER_WITHIN)
             trail.sent = True
             self.driver.query(self.marker.with_commit(self.marker.write(trail.unit)))
         finally:
@@ -154,7 +163,7 @@ class _Aiosqlite(_SQLite):
     def commit(self, trail: Trail, connection: Any, do_commit: Commit) -> None:
         """As `Pen.commit`."""
         trail.sent = True
-        await_only(self.driver._execute(self.raw.commit_with, self.row, (trail.unit,)))
+        _await(connection, self.driver._execute(self.raw.commit_with, self.row, (trail.unit,)))
 
 
 class _Asyncpg(Pen):

@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from benchmarks import overhead
+from benchmarks import outcome, overhead
 
 MORE = {
     "unit, begin": 80,
@@ -62,6 +62,21 @@ def test_calls_at_the_asynchronous_door(tmp_path: Path) -> None:
     asyncio.run(overhead.with_tasks(f"sqlite+aiosqlite:///{tmp_path / 'calls.db'}", use))
     assert counted.keys() == {what for what in OWN if "async" in what}
     assert too_many(counted) == {}
+
+
+@pytest.mark.parametrize(("driver", "most"), [("pysqlite", 13), ("aiosqlite", 10)])
+def test_calls_of_an_exact_outcome(tmp_path: Path, driver: str, most: int) -> None:
+    """A unit that writes makes so many calls more if it knows its outcome, and one that reads makes none."""
+    url = f"sqlite+{driver}:///{tmp_path / 'calls.db'}"
+    outcome.make_table(url.replace("aiosqlite", "pysqlite"))
+    make = outcome.Tasks if driver == "aiosqlite" else outcome.Threads
+    with make(url, "plain") as plain, make(url, "exact") as exact:
+        for work, bound in (("write", most), ("read", 0)):
+            for side in (plain, exact):
+                side.run(work, 20)
+            more = outcome.count(exact, work) - outcome.count(plain, work)
+            assert more <= bound, work
+            assert more > 0 or work == "read"
 
 
 def too_many(counted: dict[str, tuple[overhead.Counted, overhead.Counted]]) -> dict[str, tuple[int, int]]:
