@@ -7,10 +7,6 @@ second trial the fence that finds out is broken at the same place of its own COM
 `outcome="exact"` and are repeated by `run`. When all is quiet the truth is read on a connection of its own: of each
 attempt it is compared whether its row is there and what was said of it; of each trial, that its work was done once.
 
-By psycopg the first row of a connection prepares its statement, and the next ones execute it. Half of the trials are
-of connections that have written one; their exchange is shorter, so that some of the places are beyond its end, and
-nothing breaks.
-
 "pgbouncer" is the newest PostgreSQL behind PgBouncer in transaction mode; the proxy stands before the
 pooler. mysqlclient ("mysqldb") takes part where it is installed.
 

@@ -39,7 +39,7 @@ _WAIT = 1.0
 """Seconds that every other one waits, before it is looked up what keeps it waiting."""
 _REST = 0.05
 _LONGEST_REST = 0.5
-_FIRST_ANSWER = 0.3
+_FIRST_ANSWER = 0.6
 _LONGEST_ANSWER = 2.4
 """Seconds in which a server answers on the first link, and on later ones: each twice as long as the one before."""
 

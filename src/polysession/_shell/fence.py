@@ -55,7 +55,8 @@ def dial(engine: Engine, within: float) -> Link:
             begin_sqlite(connection, sqlite.Begin.IMMEDIATE)
         with patience(link.driver, link.within):
             found = connection.exec_driver_sql(marker_of(connection.dialect).server).scalar()
-            connection.rollback()
+            if connection.dialect.name == "sqlite":
+                connection.rollback()  # it has the lock; elsewhere the fence goes on in this transaction
         link.server = unit_ids.server_print(str(found or ""))
     except BaseException:
         connection.invalidate()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ANSWER_WITHIN", "PEN", "Commit", "Pen", "connection_number", "marker_of", "marking_connection", "pen_for"]
 
-ANSWER_WITHIN: Final = 1.2
+ANSWER_WITHIN: Final = 1.0
 """Seconds to wait for the answer to COMMIT before the database is asked on another connection; only for units that know
 their outcome. A COMMIT that takes longer is waited for by the fence."""
 
