@@ -118,6 +118,7 @@ def test_no_output_at_all() -> None:
 def test_a_signal_ends_what_was_started(tmp_path: Path, number: signal.Signals, more: tuple[str, ...]) -> None:
     """A demonstration that is ended by a signal removes its files and says by its exit code which it was."""
     run = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    run += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "  # ignored by whatever is run by nohup
     run += "from polysession.cli.main import run; run()"
     with subprocess.Popen(
         [sys.executable, "-c", run, "demo", "--seconds", "60", "--scale", "0.001", "--sessions", "2", *more],
