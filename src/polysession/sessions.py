@@ -28,8 +28,8 @@ from typing import (
     overload,
 )
 
-from sqlalchemy import orm
-from sqlalchemy.engine import Engine
+from sqlalchemy import Executable, orm
+from sqlalchemy.engine import Engine, Result
 from sqlalchemy.orm import Session
 
 from . import config
@@ -79,6 +79,7 @@ from ._shell.uses import FREE
 from ._shell.works import (
     check_limit,
     check_parentheses,
+    check_session,
     check_session_class,
     check_session_options,
     check_work,
@@ -434,6 +435,21 @@ class Sessions(Door):
         with ThreadPoolExecutor(max(1, min(limit or places, len(works))), "polysession-gather") as threads:
             futures = [threads.submit(branch, work) for work in works]
         return collect([future.exception() or future.result() for future in futures], return_errors=return_errors)
+
+    def batch(self, session: Session, *statements: Executable) -> list[Result[Any]]:
+        """Execute several queries in one flight: `items, total = sessions.batch(session, query, count)`.
+
+        They must not depend on each other. All are sent before the first answer is read, so that they cost one round
+        trip together; what is returned for each is what `session.execute` returns, in their order. That needs a read
+        unit without a transaction, PostgreSQL and psycopg. Elsewhere they are executed one after the other, with the
+        same results. If some fail, the error of the first of these is raised when all have been executed.
+
+        `session` is that of a unit or session which is open here; raises `RequestRefused` for anything else.
+        """
+        check_session(session, Session, "batch")
+        from ._shell.together import execute_together  # few programs need it
+
+        return execute_together(session, statements)
 
     # -- sessions that their owner ends
 

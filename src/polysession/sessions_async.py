@@ -27,8 +27,8 @@ from typing import (
     overload,
 )
 
-from sqlalchemy import util
-from sqlalchemy.engine import Connection
+from sqlalchemy import Executable, util
+from sqlalchemy.engine import Connection, Result
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from . import config
@@ -79,6 +79,7 @@ from ._shell.works import (
     awaitable,
     check_limit,
     check_parentheses,
+    check_session,
     check_session_class,
     check_session_options,
     check_work,
@@ -451,6 +452,21 @@ class AsyncSessions(Door):
 
         ends = await asyncio.gather(*(branch(work) for work in works), return_exceptions=True)
         return collect(ends, return_errors=return_errors)
+
+    async def batch(self, session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
+        """Execute several queries in one flight: `items, total = await sessions.batch(session, query, count)`.
+
+        They must not depend on each other. All are sent before the first answer is read, so that they cost one round
+        trip together; what is returned for each is what `session.execute` returns, in their order. That needs a read
+        unit without a transaction, PostgreSQL and psycopg. Elsewhere they are executed one after the other, with the
+        same results. If some fail, the error of the first of these is raised when all have been executed.
+
+        `session` is that of a unit or session which is open here; raises `RequestRefused` for anything else.
+        """
+        check_session(session, AsyncSession, "batch")
+        from ._shell.together import execute_together  # few programs need it
+
+        return await session.run_sync(execute_together, statements)
 
     # -- sessions that their owner ends
 

@@ -178,6 +178,10 @@ class AwaitedSessions:
         unit = self.real.read(*databases, **asked)
         return Block(lambda: unit)
 
+    async def batch(self, session: Any, *statements: Any) -> list[Any]:
+        """As `AsyncSessions.batch`."""
+        return self.real.batch(real(session), *statements)
+
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]], *databases: str, **asked: Any) -> T:
         """As `AsyncSessions.run`."""
         return cast("T", self.real.run(_synchronous(work), *databases, **asked))

@@ -151,7 +151,9 @@ def answer_whole(engine: Engine, cursors: Cursors, traces: Mapping[str, str | No
                 return
             loan = cursor.loan
             pooled = loan.seat() if traces[statement] is None else loan.keep()
-            own = cursor.cursor = make(pooled.dbapi_connection)
+            flight = loan.tenant.flight  # type: ignore[union-attr]  # a lent connection has one
+            seat = None if flight is None else flight.seat(pooled.driver_connection)
+            own = cursor.cursor = make(pooled.dbapi_connection) if seat is None else seat
             if notes is not None:
                 notes(cursor, own)
             send(own, statement, parameters, context)

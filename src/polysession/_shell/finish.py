@@ -54,7 +54,7 @@ class Finish:
         try:
             transaction = session.get_transaction()
             if transaction is not None and holding.only is not None and _is_plain(session, transaction):
-                _commit_plainly(transaction)
+                _commit_plainly(transaction, holding)
             elif transaction is not None:
                 session.commit()
             if (connection := holding.connections.get(database)) is not None:
@@ -144,10 +144,14 @@ def _is_plain(session: Session, transaction: SessionTransaction) -> bool:
     )
 
 
-def _commit_plainly(transaction: SessionTransaction) -> None:
-    """`Session.commit` of a plain one. Its way through SQLAlchemy's table of states takes longer than the rest."""
+def _commit_plainly(transaction: SessionTransaction, holding: Holding) -> None:
+    """`Session.commit` of a plain one. Its way through SQLAlchemy's table of states takes longer than the rest.
+
+    Where each statement runs on its own there is nothing to commit on a link that was lost.
+    """
     for connection in transaction.connections:
-        connection.commit()
+        if holding.seen.in_transaction or not connection.invalidated:
+            connection.commit()
     transaction.close()
     hear()
 

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection, Engine
@@ -40,6 +40,9 @@ from .pooled import reads_in_transaction
 from .room import Room
 from .sqlite import Begin
 from .watch import Watch, attach
+
+if TYPE_CHECKING:
+    from .together import Flight
 
 __all__ = ["Holding", "Models"]
 
@@ -116,6 +119,7 @@ class Holding:
         "ended",
         "ended_at",
         "engines",
+        "flight",
         "id",
         "is_connected",
         "kind",
@@ -190,6 +194,8 @@ class Holding:
         """For a unit over several databases: the connections, which are committed one after the other in order."""
         self.leases: list[weakref.ref[Lease]] | None = None
         """Not None: between two statements its connections may serve others, since it has no transaction."""
+        self.flight: Flight | None = None
+        """The statements of its session that are being made ready to be sent together."""
         self.options: Mapping[str, Mapping[str, Any]] = {}
         """For these connections: what a session is told of its transaction, which is begun for it here."""
         self.trail: Trail | None = None
@@ -198,9 +204,9 @@ class Holding:
         """For a unit over one database: its session has taken its connection, and asks for no other one."""
         self.begun_in: weakref.ref[SessionTransaction] | None = None
         """For a session that its owner ends: the transaction for which it has taken its connection."""
-        self.commit_sent = self.leaving = self.rolled_back = False
+        self.commit_sent = self.leaving = self.rolled_back = self.told = False
         """COMMIT has left for a server (set by engines of our making); the driver is ending it, so that commit and
-        close are allowed; it was told to roll back, since something has failed or was interrupted."""
+        close are allowed; it was told to roll back, since something has failed or was interrupted; its end was told."""
         self.ended: Outcome | None = None
         self.ended_at: Origin | None = None
         self.scope: Any = None
@@ -213,8 +219,6 @@ class Holding:
         """For `owners`."""
         self.take_over()
         self.watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
-        self.told = False
-        """Its end was told."""
         self.when_left: Callable[[Holding], None] | None = None
         """Sees to it if its owner has ended and left it open. Called in another thread, or in the loop of its task."""
         self.opening = HoldOpened(self.id, kind, name, self.databases, endpoints, access, self.owner, origin, stamp)

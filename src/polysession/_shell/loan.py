@@ -18,6 +18,7 @@ from ..errors import CheckoutTimeout, DeadlineExceeded
 if TYPE_CHECKING:
     from .claims import Asker
     from .pool import FairPool
+    from .together import Flight
 
 __all__ = ["Loan", "Resting", "Tenant", "release"]
 
@@ -30,6 +31,9 @@ Resting: TypeAlias = tuple[str, PoolProxiedConnection]
 
 class Tenant(Protocol):
     """Who has a lease: a unit, which is told when its connection is another one."""
+
+    flight: Flight | None
+    """Its statements that are to be sent together."""
 
     def reseated(self, loan: Loan) -> None:
         """Say on the new connection what holds for this unit. Called before a statement is sent on it."""

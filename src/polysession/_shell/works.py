@@ -24,6 +24,7 @@ __all__ = [
     "awaitable",
     "check_limit",
     "check_parentheses",
+    "check_session",
     "check_session_class",
     "check_session_options",
     "check_work",
@@ -133,6 +134,16 @@ def _refuse_unread(result: Any, name: str, awaited: str) -> None:
         ),
         attribute="work",
     )
+
+
+def check_session(session: Any, kind: type, verb: str) -> None:
+    """Raise `RequestRefused` unless `verb` was given a session of this kind."""
+    if not isinstance(session, kind):
+        raise RequestRefused(
+            f"{verb}() was given {type(session).__name__} where its {kind.__name__} is expected",
+            do=(f"write {verb}(session, ...) with the session of the open unit, and the statements behind it",),
+            attribute="session",
+        )
 
 
 def check_limit(limit: int | None) -> None:

@@ -14,6 +14,7 @@ from polysession._shell.claims import asking
 from polysession._shell.lease import Lease
 from polysession._shell.pool import FairPool
 from polysession._shell.room import Room
+from polysession._shell.together import Flight
 from polysession.errors import CheckoutTimeout
 
 from .driver import Driver
@@ -21,6 +22,8 @@ from .driver import Driver
 
 class Unit:
     """Who has a lease."""
+
+    flight: Flight | None = None
 
     def __init__(self, name: str = "reader") -> None:
         self.name = name
