@@ -4,6 +4,9 @@ A round trip is one wait for the server's answer: messages that leave together c
 every machine. Each side does the same to one row of one table, in a scope of its own as its documentation has it: with
 SQLAlchemy `sessionmaker().begin()`, or `sessionmaker()()` for what only reads, with and without `pool_pre_ping`; with
 psycopg `psycopg_pool.ConnectionPool.connection()`; with asyncpg its pool, and `transaction()` for what writes.
+
+Ten reads at once are those that do not depend on each other: by `batch()`, by psycopg's `pipeline()`, and one after the
+other by who has nothing of the kind.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from polysession.testing.proxy import FaultProxy
 
 __all__ = ["WORKS", "measure"]
 
-WORKS: Final = ("nothing", "read a row", "write a row", "read and change", "read ten times")
+WORKS: Final = ("nothing", "read a row", "write a row", "read and change", "read ten times", "ten at once")
 _TARGETS: Final = ("pg18", "mariadb")
 _WARM: Final = 8
 """Times that each work is done before it is counted: statements are prepared by then."""
@@ -49,6 +52,8 @@ class Item(Base):
 
 
 _numbers = itertools.count(2)
+_READ: Final = sa.select(Item.value).where(Item.id == 1)
+_AT_ONCE: Final = WORKS[-1]
 
 Side = dict[str, Callable[[], Any]]
 """What a side does, by the names of `WORKS`."""
@@ -125,7 +130,7 @@ def _work(write: Callable[[], Any], read: Callable[[], Any]) -> Side:
     def reading(times: int) -> None:
         with read() as session:
             for _ in range(times):
-                session.execute(sa.select(Item.value).where(Item.id == 1)).all()
+                session.execute(_READ).all()
 
     def writing() -> None:
         with write() as session:
@@ -135,13 +140,20 @@ def _work(write: Callable[[], Any], read: Callable[[], Any]) -> Side:
         with write() as session:
             session.get_one(Item, 1).value += 1
 
-    return dict(zip(WORKS, (nothing, lambda: reading(1), writing, changing, lambda: reading(10)), strict=True))
+    works = (nothing, lambda: reading(1), writing, changing, lambda: reading(10), lambda: reading(10))
+    return dict(zip(WORKS, works, strict=True))
 
 
 @contextmanager
 def _ours(url: str) -> Iterator[Side]:
     with Sessions(url) as door:
-        yield _work(door.begin, door.read)
+
+        def at_once() -> None:
+            with door.read() as session:
+                for result in door.batch(session, *[_READ] * 10):
+                    result.all()
+
+        yield _work(door.begin, door.read) | {_AT_ONCE: at_once}
 
 
 @contextmanager
@@ -169,14 +181,19 @@ def _raw_psycopg(url: str) -> Iterator[Side]:
 
             return run
 
-        yield {work: scope(*statements) for work, statements in _texts("%s").items()}
+        def at_once() -> None:
+            with pool.connection() as connection, connection.pipeline():
+                for cursor in [connection.execute(_texts("%s")["read a row"][0], (1,)) for _ in range(10)]:
+                    cursor.fetchall()
+
+        yield {work: scope(*statements) for work, statements in _texts("%s").items()} | {_AT_ONCE: at_once}
 
 
 def _texts(mark: str) -> dict[str, tuple[str, ...]]:
     read = f"select value from item where id = {mark}"
     change = f"update item set value = value + 1 where id = {mark}"
     write = f"insert into item (id, value) values ({mark}, 0)"
-    return dict(zip(WORKS, ((), (read,), (write,), (read, change), (read,) * 10), strict=True))
+    return dict(zip(WORKS, ((), (read,), (write,), (read, change), (read,) * 10, (read,) * 10), strict=True))
 
 
 def _plain(url: str) -> str:
@@ -224,7 +241,7 @@ def _work_async(write: Callable[[], Any], read: Callable[[], Any]) -> Side:
     async def reading(times: int) -> None:
         async with read() as session:
             for _ in range(times):
-                (await session.execute(sa.select(Item.value).where(Item.id == 1))).all()
+                (await session.execute(_READ)).all()
 
     async def writing() -> None:
         async with write() as session:
@@ -235,12 +252,19 @@ def _work_async(write: Callable[[], Any], read: Callable[[], Any]) -> Side:
         async with write() as session:
             (await session.get_one(Item, 1)).value += 1
 
-    return dict(zip(WORKS, (nothing, lambda: reading(1), writing, changing, lambda: reading(10)), strict=True))
+    works = (nothing, lambda: reading(1), writing, changing, lambda: reading(10), lambda: reading(10))
+    return dict(zip(WORKS, works, strict=True))
 
 
 async def _ours_async(url: str, use: _Use) -> None:
     async with AsyncSessions(url) as door:
-        await use(_work_async(door.begin, door.read))
+
+        async def at_once() -> None:
+            async with door.read() as session:
+                for result in await door.batch(session, *[_READ] * 10):
+                    result.all()
+
+        await use(_work_async(door.begin, door.read) | {_AT_ONCE: at_once})
 
 
 async def _sessions_async(url: str, use: _Use, **options: Any) -> None:

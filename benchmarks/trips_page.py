@@ -27,7 +27,8 @@ $ make bench ARGS="trips --record"
 
 - **nothing**: a scope that does nothing. **read a row**: one row by its key; ours is a read unit, SQLAlchemy's a
   session that is closed. **write a row**: one INSERT, committed. **read and change**: one row is read, changed and
-  committed. **read ten times**: one row ten times in one scope.
+  committed. **read ten times**: one row ten times in one scope. **ten at once**: the same by `batch()`, and by
+  psycopg's own `pipeline()`.
 - A read unit sends no BEGIN and no ROLLBACK: each of its statements is one round trip. It still notices a server that
   has closed the connection, by its socket.
 - With psycopg BEGIN leaves with the first statement
