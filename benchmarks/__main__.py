@@ -11,7 +11,7 @@ from pathlib import Path
 
 import sqlalchemy
 
-from . import import_cost, instructions, outcome, outcome_page, overhead, pages, trips, trips_page
+from . import import_cost, instructions, many, many_page, outcome, outcome_page, overhead, pages, trips, trips_page
 
 BENCHMARKS = {
     "overhead": overhead.measure,
@@ -19,8 +19,9 @@ BENCHMARKS = {
     "import_cost": import_cost.measure,
     "outcome": outcome.measure,
     "trips": trips.measure,
+    "many": many.measure,
 }
-_OWN_PAGES = {"outcome": outcome_page, "trips": trips_page}
+_OWN_PAGES = {"outcome": outcome_page, "trips": trips_page, "many": many_page}
 """Benchmarks that have a page of their own."""
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
-from benchmarks import outcome_page, pages, trips_page
+from benchmarks import many_page, outcome_page, pages, trips_page
 
 
-@pytest.mark.parametrize("made", [pages, outcome_page, trips_page], ids=lambda made: made.PAGE.stem)
+@pytest.mark.parametrize("made", [pages, outcome_page, trips_page, many_page], ids=lambda made: made.PAGE.stem)
 def test_page_is_of_its_record(made: ModuleType) -> None:
     """Each page is what `python -m benchmarks NAME --record` makes of the recorded figures."""
     if not made.RECORDED.exists():

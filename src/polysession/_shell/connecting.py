@@ -62,23 +62,24 @@ def connecting(
     It gives the driver its secrets itself, so that neither SQLAlchemy's frames nor an error's traceback hold them.
     """
     dialect: Any = engine.dialect
-    cargs, cparams = dialect.create_connect_args(engine.url)
-    backend = engine.dialect.name
-    driver = engine.dialect.driver
+    dialect.create_connect_args(engine.url)  # what is wrong with the URL is said where the engine is made
     reads = kind == Access.READ
-    asks_read_only = reads and endpoint.pooler is Pooler.NONE
     connect_driver = connector(engine.dialect) if reads else patient(engine.dialect)
-    if driver == "asyncpg" and not reads:
+    if dialect.driver == "asyncpg" and not reads:
         connect_driver = functools.partial(connect_driver, connection_class=marking_connection())
-    extra = _read_only_arguments(backend, driver) if asks_read_only else {}
-    behind_pooler = pooled.arguments(endpoint, driver)
-    in_time = _CONNECT_WITHIN.get(driver, {}) if kind == ASKING else {}
-    begins = _begins(dialect)
 
     def connect(record: ConnectionPoolEntry) -> Any:
+        # all of it is looked up each time, which is nothing beside connecting: kept, it would be there for each engine
+        dialect: Any = engine.dialect
+        backend, driver = dialect.name, dialect.driver
+        reads = kind == Access.READ
+        asks_read_only = reads and endpoint.pooler is Pooler.NONE
+        extra = _read_only_arguments(backend, driver) if asks_read_only else {}
+        in_time = _CONNECT_WITHIN.get(driver, {}) if kind == ASKING else {}
+        cargs, cparams = dialect.create_connect_args(engine.url)
         # `arguments` is emptied before an error leaves: this frame stays in the traceback
-        arguments = {**_time_to_connect(driver), **in_time, **behind_pooler, **begins, **cparams}
-        arguments |= {**endpoint.connect, **secrets}
+        arguments = {**_time_to_connect(driver), **in_time, **pooled.arguments(endpoint, driver), **_begins(dialect)}
+        arguments |= {**cparams, **endpoint.connect, **secrets}
         if driver == "asyncpg" and _PASSWORD in secrets:
             # it takes a plain str only, but also what gives one (asyncpg documentation, connect)
             arguments[_PASSWORD] = secrets[_PASSWORD].reveal

@@ -11,6 +11,7 @@ and never touch what they inherited. An engine that the application made itself 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import NullPool
 
 from .. import dialects
 from ..config import Parts, resolve_driver, split
@@ -50,6 +51,7 @@ from .readonly import guard_reads
 from .room import Room
 from .sending import committing, controlling, watch_statements
 from .unlogged import hide_rows
+from .upkeep import Upkeep
 from .uses import ASKING, FREE, REPEAT
 from .verdicts import Verdicts
 
@@ -232,7 +234,8 @@ class EngineRoom:
         elif kind == Access.READ:
             arguments["isolation_level"] = "AUTOCOMMIT"
             arguments["skip_autocommit_rollback"] = True
-        made, sync = self._create(url, endpoint, kind, arguments)
+        upkeep = Upkeep()
+        made, sync = self._create(url, endpoint, kind, arguments, upkeep)
         room = engines.rooms.get(endpoint.name)
         if room is None:
             # SQLite has one writer at a time: a queue of our own is fair, its busy handler is not
@@ -245,14 +248,14 @@ class EngineRoom:
         cast("FairPool", sync.pool).join(room, str(kind))
         _end_well(sync)
         if is_sqlite:
-            _prepare_sqlite(sync, kind)
+            _prepare_sqlite(upkeep, kind)
         if kind == REPEAT:
-            _refuse_lost_updates(sync)
+            _refuse_lost_updates(sync, upkeep)
         if is_pooled:
-            pooled.prepare(sync, kind)
-        noting = keep_clean(sync, endpoint)
+            pooled.prepare(sync, kind, upkeep)
+        noting = keep_clean(sync, endpoint, upkeep)
         note_ends(sync)
-        first = guard_reads(sync) if kind == Access.READ else controlling(dialects.of(backend).reads.control)
+        first = guard_reads(sync, upkeep) if kind == Access.READ else controlling(dialects.of(backend).reads.control)
         judges = [first] if noting is None else [first, noting]
         if backend in _MYSQL and kind != Access.READ:
             judges.append(committing(dialects.of(backend).commits_before))
@@ -261,9 +264,9 @@ class EngineRoom:
         if kind == Access.READ and not is_pooled:
             lend(sync)
             answer_whole(sync, cursors, Verdicts(dialects.of(backend).traces.left_by))
-        sync.update_execution_options(polysession=True)
         if pool.reset is Reset.TOUCHED:
             shorten(sync)
+        _share(sync, (str(kind), is_pooled, pool.reset))
         return made
 
     def asking(self, endpoint: Endpoint) -> Engine:
@@ -283,37 +286,38 @@ class EngineRoom:
 
     def _make_asking(self, endpoint: Endpoint) -> AnyEngine:
         url = self._url(endpoint)
-        made, sync = self._create(url, endpoint, ASKING, {"poolclass": NullPool, "hide_parameters": True})
+        made, sync = self._create(url, endpoint, ASKING, {"poolclass": NullPool, "hide_parameters": True}, Upkeep())
         if url.get_backend_name() == "sqlite":
-            _prepare_sqlite(sync, ASKING)
-        sync.update_execution_options(polysession=True)
+            event.listen(sync, "connect", functools.partial(_say_to_sqlite, ASKING))
+        _share(sync, ASKING)
         return made
 
-    def _create(self, url: URL, endpoint: Endpoint, kind: str, arguments: dict[str, Any]) -> tuple[AnyEngine, Engine]:
+    def _create(
+        self, url: URL, endpoint: Endpoint, kind: str, arguments: dict[str, Any], upkeep: Upkeep
+    ) -> tuple[AnyEngine, Engine]:
         """An engine that connects by ourselves, and its synchronous part.
 
         Not by a listener of `do_connect`: with any listener of a dialect's events SQLAlchemy asks for those of each
         statement, too.
         """
 
-        def creator(record: ConnectionPoolEntry) -> Any:
-            return connect(record)
-
+        arguments = {**arguments, "creator": upkeep.create, "logging_name": endpoint.name}
+        if kind != ASKING:
+            arguments |= upkeep.arguments()
         shown = without_secrets(url)
         made: AnyEngine
         try:
-            if self.asynchronous:
-                made = create_async_engine(shown, creator=creator, logging_name=endpoint.name, **arguments)
-            else:
-                made = create_engine(shown, creator=creator, logging_name=endpoint.name, **arguments)
+            made = create_async_engine(shown, **arguments) if self.asynchronous else create_engine(shown, **arguments)
         except (TypeError, ValueError) as error:
             wrong = unreadable_query(error, endpoint, shown)
             if wrong is None:
                 raise
             raise wrong from error
         sync = _sync(made)
+        if kind != ASKING:
+            upkeep.of(sync)
         hide_rows(sync)
-        connect = connecting(sync, secrets_of(url), endpoint, kind)
+        upkeep.connect = connecting(sync, secrets_of(url), endpoint, kind)
         return made, sync
 
     def _given(self, endpoint: Endpoint) -> AnyEngine:
@@ -373,6 +377,12 @@ class EngineRoom:
             self._folder = None
 
 
+def _share(engine: Engine, made_for: object) -> None:
+    from .alike import share  # it is needed when the first engine is made
+
+    share(engine, made_for)
+
+
 def _sync(engine: AnyEngine) -> Engine:
     return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
 
@@ -405,7 +415,7 @@ def _end_well(engine: Engine) -> None:
         setattr(dialect, name, uninterrupted(getattr(dialect, name), closes=name != "do_rollback"))
 
 
-def _refuse_lost_updates(engine: Engine) -> None:
+def _refuse_lost_updates(engine: Engine, upkeep: Upkeep) -> None:
     """On MariaDB, make a write to a row that changed since the snapshot an error; other servers do not know it."""
     guard = dialects.of("mariadb").lost_update_guard(_NEWEST)
     assert guard is not None
@@ -420,7 +430,7 @@ def _refuse_lost_updates(engine: Engine) -> None:
         finally:
             cursor.close()
 
-    event.listen(engine, "connect", settings)
+    upkeep.when_new(settings)
 
 
 _UNKNOWN_VARIABLE = 1193
@@ -428,18 +438,18 @@ _UNKNOWN_VARIABLE = 1193
 _NEWEST = (999,)
 
 
-def _prepare_sqlite(engine: Engine, kind: str) -> None:
+def _prepare_sqlite(upkeep: Upkeep, kind: str) -> None:
     """WAL, a busy timeout, foreign keys, and the way transactions begin."""
+    upkeep.when_new(functools.partial(_say_to_sqlite, kind))
 
-    def settings(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        try:
-            cursor.execute("PRAGMA foreign_keys=ON")
-            cursor.execute("PRAGMA journal_mode=WAL")
-            cursor.execute("PRAGMA synchronous=NORMAL")
-            if kind == Access.READ:
-                cursor.execute("PRAGMA query_only=ON")
-        finally:
-            cursor.close()
 
-    event.listen(engine, "connect", settings)
+def _say_to_sqlite(kind: str, connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        if kind == Access.READ:
+            cursor.execute("PRAGMA query_only=ON")
+    finally:
+        cursor.close()

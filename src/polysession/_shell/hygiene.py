@@ -9,7 +9,8 @@ A connection on which nothing was found goes back as it is, without a round trip
 back (`resetting`), and closed if that fails, takes too long, or is not known to undo what was found. Behind a pooler in
 transaction mode a reset would reach somebody else's connection: there what would last is refused before it is sent.
 
-Two listeners of SQLAlchemy's pool do it: `reset`, which may wait for the server, and `checkin`, which follows. An error
+Two listeners of SQLAlchemy's pool do it (`upkeep`): `reset`, which may wait for the server, and `checkin`, which
+follows. An error
 never leaves them, or the connection would be lost to the pool.
 """
 
@@ -18,11 +19,12 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import Pool
 
 from ..dialects.remains import REMAINS, Found, Trace
 from ..errors import RequestRefused
@@ -38,6 +40,8 @@ from .watch import watch_of
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
+
+    from .upkeep import Upkeep
 
 __all__ = ["LEAVES_STATE", "forget_use", "is_untouched", "keep_clean", "notice_handing", "was_handed"]
 
@@ -60,15 +64,15 @@ _ALWAYS: Final = Found(Trace.UNKNOWN, "whatever there is")
 _log = logging.getLogger("polysession")
 
 
-def keep_clean(engine: Engine, endpoint: Endpoint) -> Judge | None:
+def keep_clean(engine: Engine, endpoint: Endpoint, upkeep: Upkeep) -> Judge | None:
     """Reset this engine's connections when they come back; the judge of what is sent. For engines of our making."""
     how = endpoint.pool.reset
-    event.listen(engine, "checkin", _back)
     if how is Reset.NEVER:
         return None
     pooled = endpoint.pooler is Pooler.TRANSACTION
-    event.listen(engine, "connect", _remember_reported)
-    event.listen(engine, "reset", _resetter(engine, always=how is Reset.ALWAYS, pooled=pooled))
+    upkeep.when_back(_close_if_unfit)
+    upkeep.when_new(_remember_reported)
+    upkeep.reset = functools.partial(_returned, engine, how is Reset.ALWAYS, pooled)
     return _noting(engine, pooled)
 
 
@@ -77,17 +81,17 @@ def keep_clean(engine: Engine, endpoint: Endpoint) -> Judge | None:
 
 def _noting(engine: Engine, pooled: bool) -> Judge:
     remains = REMAINS[engine.dialect.name]
-    asked = False
+    asked: weakref.WeakSet[Pool] = weakref.WeakSet()  # engines that are alike have one judge
 
     def note(found: Found, context: Any) -> None:
-        nonlocal asked
         connection: Connection = context.root_connection
         info = connection.info
         if found.trace is Trace.NUMBERS or found.trace is Trace.ASKS:
             if isinstance(info.get(RAW), ReadConnection):
                 return  # it makes no numbers, and forgetting them would write
-            if _NUMBERS not in info and (asked or found.trace is Trace.ASKS):
-                asked = True
+            pool = connection.engine.pool
+            if _NUMBERS not in info and (found.trace is Trace.ASKS or pool in asked):
+                asked.add(pool)
                 for statement in remains.forget:
                     say(cursor_of(connection), statement)
             if found.trace is Trace.NUMBERS:
@@ -165,44 +169,40 @@ def _remember_reported(connection: Any, record: Any) -> None:
 # -- coming back
 
 
-def _resetter(engine: Engine, *, always: bool, pooled: bool) -> Callable[[Any, Any, Any], None]:
-    rolls_back = engine.dialect.name == "postgresql"  # the others' way to reset does it, or the connection is closed
-    roll_back = uninterrupted(_roll_back, closes=False) if engine.dialect.is_async else _roll_back
-
-    def returned(connection: Any, record: Any, state: Any) -> None:
-        info = record.info
-        holding = info.get(HOLDING)
-        info.pop(_NUMBERS, None)
-        found: Found | None = info.pop(_FOUND, None)
-        if found is None:
-            if holding is None:
-                found = _UNSEEN
-            elif (known := info.get(_REPORTED)) is not None and known[0]() != known[1]:
-                found = _BY_REPORT
-            elif always:
-                found = _ALWAYS
-            else:
-                return
-        if not state.asyncio_safe or state.terminate_only:
-            return  # it is thrown away
-        if pooled:
-            if found.trace is Trace.LASTING:
-                info[_CLOSE] = True
+def _returned(engine: Engine, always: bool, pooled: bool, connection: Any, record: Any, state: Any) -> None:
+    info = record.info
+    holding = info.get(HOLDING)
+    info.pop(_NUMBERS, None)
+    found: Found | None = info.pop(_FOUND, None)
+    if found is None:
+        if holding is None:
+            found = _UNSEEN
+        elif (known := info.get(_REPORTED)) is not None and known[0]() != known[1]:
+            found = _BY_REPORT
+        elif always:
+            found = _ALWAYS
+        else:
             return
-        try:
-            if rolls_back and not state.transaction_was_reset:
-                roll_back(connection)
-            done = reset(engine, connection, record, found)
-        except Exception:
-            _log.info("a connection is closed: it could not be reset", exc_info=True)
-            done = False
-        except BaseException:
-            record.invalidate()
-            raise
-        if not done:
+    if not state.asyncio_safe or state.terminate_only:
+        return  # it is thrown away
+    if pooled:
+        if found.trace is Trace.LASTING:
             info[_CLOSE] = True
-
-    return returned
+        return
+    dialect = engine.dialect
+    try:
+        # the others' way to reset does it, or the connection is closed
+        if dialect.name == "postgresql" and not state.transaction_was_reset:
+            (_roll_back_uninterrupted if dialect.is_async else _roll_back)(connection)
+        done = reset(engine, connection, record, found)
+    except Exception:
+        _log.info("a connection is closed: it could not be reset", exc_info=True)
+        done = False
+    except BaseException:
+        record.invalidate()
+        raise
+    if not done:
+        info[_CLOSE] = True
 
 
 def is_untouched(info: Mapping[str, Any]) -> bool:
@@ -223,8 +223,9 @@ def _roll_back(connection: Any) -> None:
     connection.rollback()
 
 
-def _back(connection: Any, record: Any) -> None:
-    info = record.info
-    info.pop(HOLDING, None)
-    if info.pop(_CLOSE, False) and connection is not None:
+_roll_back_uninterrupted: Final = uninterrupted(_roll_back, closes=False)
+
+
+def _close_if_unfit(connection: Any, record: Any) -> None:
+    if record.info.pop(_CLOSE, False) and connection is not None:
         record.invalidate()

@@ -55,7 +55,11 @@ _LOOKS = 4
 def enter(room: Room) -> None:
     """Let a room be looked at."""
     key = id(room)
-    _rooms[key] = weakref.ref(room, lambda _: _rooms.pop(key, None))
+    _rooms[key] = weakref.KeyedRef(room, _forget, key)
+
+
+def _forget(known: Any) -> None:
+    _rooms.pop(known.key, None)
 
 
 def _all_rooms() -> list[Room]:

@@ -15,15 +15,17 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from ..config.problems import join
 from ..errors import ConfigError, RequestRefused
 from ..options import Access, UnitOptions
 from ..topology import Endpoint, Pooler
+
+if TYPE_CHECKING:
+    from .upkeep import Upkeep
 
 __all__ = [
     "READ_LEVEL",
@@ -71,7 +73,7 @@ def arguments(endpoint: Endpoint, driver: str) -> Mapping[str, Any]:
     return _ARGUMENTS.get(driver, _NOTHING) if endpoint.pooler is Pooler.TRANSACTION else _NOTHING
 
 
-def prepare(engine: Engine, kind: str) -> None:
+def prepare(engine: Engine, kind: str, upkeep: Upkeep) -> None:
     """Let the transactions of a read engine be READ ONLY, and refuse AUTOCOMMIT where it would do harm."""
     dialect: Any = engine.dialect
     engine.update_execution_options(**{_BEHIND: True})
@@ -79,7 +81,7 @@ def prepare(engine: Engine, kind: str) -> None:
         engine.update_execution_options(**{_READS: True})
         set_readonly = dialect.set_readonly
         # kept by the driver, which says it in each BEGIN: nothing is sent now
-        event.listen(engine, "connect", lambda connection, _: set_readonly(connection, True))
+        upkeep.when_new(lambda connection, _: set_readonly(connection, True))
         # SQLAlchemy takes its own option postgresql_readonly back when the connection is returned: this one stays
         dialect.set_readonly = lambda connection, value: set_readonly(connection, True)
     set_level = dialect.set_isolation_level

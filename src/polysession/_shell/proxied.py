@@ -12,6 +12,7 @@ read for this (SQLAlchemy 2.1, pool/base.py: `_ConnectionRecord.checkout`, `_Con
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +42,12 @@ def shorten(engine: Engine) -> None:
     if not IS_KNOWN or says_idle is None:
         return
 
+    pool.is_done = _is_done(says_idle)
+    pool.heard = _heard(pool)
+
+
+@functools.cache
+def _is_done(says_idle: Callable[[Any], bool]) -> Callable[[Any, bool], bool]:
     def is_done(record: Any, was_reset: bool) -> bool:
         info = record.info
         if not is_untouched(info) or not (was_reset or (is_over(info) and says_idle(record.driver_connection))):
@@ -48,8 +55,7 @@ def shorten(engine: Engine) -> None:
         forget_use(info)
         return True
 
-    pool.is_done = is_done
-    pool.heard = _heard(pool)
+    return is_done
 
 
 def _heard(pool: Any) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ from .watch import watch_of
 
 if TYPE_CHECKING:
     from .holding import Holding
+    from .upkeep import Upkeep
 
 __all__ = ["guard_reads", "judge_given", "mode_of", "refused"]
 
@@ -57,7 +58,7 @@ START = "START TRANSACTION READ ONLY"
 CHANGED = "anything more: a statement has switched off that the server refuses writes"
 
 
-def guard_reads(engine: Engine) -> Judge:
+def guard_reads(engine: Engine, upkeep: Upkeep) -> Judge:
     """Let no transaction of this engine last; the judge of its statements. For engines of our making."""
     dialect: Any = engine.dialect
     dialect.do_commit = _rolling_back(dialect)
@@ -65,9 +66,9 @@ def guard_reads(engine: Engine) -> Judge:
         dialect.do_rollback = dialect.do_commit
     if dialect.name in ("mysql", "mariadb"):
         dialect.do_begin = _beginning(dialect)
-    event.listen(engine, "connect", _prepare(dialect))
+    upkeep.when_new(_prepare(dialect))
     if dialect.name != "sqlite":
-        event.listen(engine, "checkin", _close_if_changed)
+        upkeep.when_back(_close_if_changed)
     return _refusing(dialects.of(dialect.name).reads)
 
 

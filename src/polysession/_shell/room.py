@@ -15,7 +15,6 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
@@ -123,7 +122,7 @@ class Room:
         self.lock = threading.RLock()  # the garbage collector may enter it again in the same thread
         self.busy = False
         """The thread that holds the lock is in the middle of a change."""
-        self.late: deque[tuple[FairPool, ConnectionPoolEntry]] = deque()
+        self.late: list[tuple[FairPool, ConnectionPoolEntry]] = []
         """What came back in the middle of a change."""
         self.seats: Seats[ConnectionPoolEntry] = Seats(size, limits)
         self.returned_at = time.monotonic()
@@ -404,7 +403,7 @@ class Room:
                 self.busy = False  # an interrupt can have left it
                 if not self.late:
                     return
-                pool, record = self.late.popleft()
+                pool, record = self.late.pop(0)
             pool._do_return_conn(record)
 
     def recall(self) -> PoolProxiedConnection | None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from polysession._shell import pooled
+from polysession._shell.upkeep import Upkeep
 from polysession.errors import ConfigError, RequestRefused
 from polysession.options import Access, UnitOptions
 from polysession.topology import Address, Arguments, Endpoint, Pooler, Role
@@ -97,7 +98,7 @@ class Connection:
 def test_a_read_engine_stays_read_only(kind: Access) -> None:
     """Its connections refuse AUTOCOMMIT, and what SQLAlchemy resets when they come back does not reset READ ONLY."""
     engine = sa.create_engine("postgresql+psycopg://db1/orders", poolclass=NullPool)
-    pooled.prepare(engine, kind)
+    pooled.prepare(engine, kind, Upkeep())
     reads = kind is Access.READ
     assert pooled.reads_in_transaction(engine) is reads
     connection: Any = Connection()
