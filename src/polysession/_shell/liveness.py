@@ -27,7 +27,18 @@ from .parting import link_of
 from .patience import patience
 from .severing import sever
 
-__all__ = ["KEEPALIVE", "LIFE", "PING", "Fitness", "Life", "answers", "answers_async", "keep_alive", "life_of"]
+__all__ = [
+    "KEEPALIVE",
+    "LIFE",
+    "PING",
+    "Fitness",
+    "Life",
+    "answers",
+    "answers_async",
+    "keep_alive",
+    "life_of",
+    "listens",
+]
 
 LIFE: Final = "polysession_life"
 """Where a connection keeps what is known of its life."""
@@ -180,6 +191,11 @@ _HOW: Final[dict[str, Callable[[Any], Callable[[], bool]]]] = {
     "aiomysql": _aiomysql,
 }
 """By the package of a driver's connection."""
+
+
+def listens(driver: str) -> bool:
+    """Connections of a driver, by SQLAlchemy's name for it, can be listened to."""
+    return {"mysqldb": "MySQLdb"}.get(driver, driver) in _HOW
 
 
 # -- asking

@@ -44,6 +44,11 @@ def make_app() -> App:
         help="Read a configuration, reach every database, and say what polysession can do there.",
     )
     app.command(
+        "polysession.cli.explain:explain",
+        name="explain",
+        help="Say which shorter ways polysession goes at each database, what they need, and what is done if not.",
+    )
+    app.command(
         "polysession.cli.init_db:init_db",
         name="init-db",
         help="Make the table in which units with an exact outcome leave their rows, or show its SQL.",

@@ -16,7 +16,7 @@ from ..sessions import Sessions
 from ..sessions_async import AsyncSessions
 from ..topology import DEFAULT, Topology
 
-__all__ = ["ENVIRONMENT", "FILE", "read", "within"]
+__all__ = ["ENVIRONMENT", "FILE", "is_asynchronous", "read", "within"]
 
 ENVIRONMENT = "POLYSESSION_CONFIG"
 FILE = "polysession.toml"
@@ -41,7 +41,7 @@ def read(source: str | None, word: str) -> Topology:
 def within(topology: Topology, name: str, steps: Callable[[Sessions | AsyncSessions], Steps[object]]) -> object:
     """The result of steps over one database, performed by the door that its driver fits."""
     alone = Topology({name: topology.databases[name]})
-    if _is_asynchronous(topology, name):
+    if is_asynchronous(topology, name):
         return asyncio.run(_within_loop(alone, steps))
     with Sessions(alone) as door:  # type: ignore[arg-type]  # a topology is taken, too
         return drive(steps(door), door._perform)
@@ -52,7 +52,7 @@ async def _within_loop(topology: Topology, steps: Callable[[Sessions | AsyncSess
         return await drive_async(steps(door), door._perform)
 
 
-def _is_asynchronous(topology: Topology, name: str) -> bool:
+def is_asynchronous(topology: Topology, name: str) -> bool:
     """Whether the driver that the URL names serves the asynchronous door only."""
     address = topology.databases[name].primary.address
     assert address is not None  # there are no engines in a file

@@ -1,0 +1,142 @@
+"""The shorter ways of an engine of our making: for each what it needs, whether that is there, and what is done if not.
+
+One table. Each row asks the engine itself, by what the code asks that goes the way, or has left on the engine when it
+was made; so it says what will happen and not what should. Nothing is connected: that engines are alike is decided when
+they meet their servers, and until then it is told of those that may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..options import Access
+from ..topology import Endpoint
+from . import pooled
+from .engines import AnyEngine, EngineRoom
+from .liveness import listens
+from .over import SAYS_IDLE
+from .upkeep import is_known
+
+__all__ = ["SHORTCUTS", "Shortcut", "Way", "ways"]
+
+
+class Shortcut(NamedTuple):
+    """A shorter way. The texts are for people."""
+
+    name: str
+    needs: str
+    instead: str
+    holds: Callable[[Engine], bool]
+    access: Access | None = None
+    """Of which engine of an endpoint it is; None: of both, which are asked by the one for writes."""
+
+
+class Way(NamedTuple):
+    """Which way is gone at an endpoint."""
+
+    shortcut: Shortcut
+    is_used: bool
+
+
+def ways(room: EngineRoom, endpoint: Endpoint) -> list[Way]:
+    """Those of one endpoint, in the order of the table. Makes its engines, connects nothing. For asyncio: in a loop."""
+    write, read = (_plain(room.engine(endpoint, access)) for access in (Access.WRITE, Access.READ))
+    if not room.is_ours(write):
+        return [Way(shortcut, is_used=False) for shortcut in SHORTCUTS]
+    return [
+        Way(shortcut, is_used=shortcut.holds(read if shortcut.access is Access.READ else write))
+        for shortcut in SHORTCUTS
+    ]
+
+
+def _plain(engine: AnyEngine) -> Engine:
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+
+
+def _begins_with_statement(engine: Engine) -> bool:
+    if engine.dialect.driver != "psycopg":
+        return False
+    from . import first_flight  # whoever uses another driver needs none of it
+
+    return bool(first_flight.arguments(engine.dialect))
+
+
+def _asks_once(engine: Engine) -> bool:
+    from .meeting import ASKS  # whoever uses SQLite alone needs none of it
+
+    return engine.dialect.driver in ASKS
+
+
+def _is_alike(engine: Engine) -> bool:
+    from .alike import why_alone  # it is there when an engine is
+
+    return "compiled_cache" in engine.get_execution_options() and why_alone(engine.dialect) is None
+
+
+def _pool(engine: Engine) -> Any:
+    return engine.pool
+
+
+SHORTCUTS: Final = (
+    Shortcut(
+        "reads without a transaction",
+        "no pooler in transaction mode before the server",
+        "each read unit is one READ ONLY transaction",
+        lambda engine: not pooled.reads_in_transaction(engine),
+        Access.READ,
+    ),
+    Shortcut(
+        "connections lent to read units between statements",
+        "reads without a transaction",
+        "a read unit keeps its connection to its end",
+        lambda engine: _pool(engine).lends is True,
+        Access.READ,
+    ),
+    Shortcut(
+        "BEGIN in the flight of the first statement",
+        "psycopg in a version whose cursor was read, and a libpq with pipelines",
+        "BEGIN takes a round trip of its own, if the driver sends one",
+        _begins_with_statement,
+    ),
+    Shortcut(
+        "no ROLLBACK after COMMIT",
+        "a driver of which is known how it tells of an open transaction",
+        "SQLAlchemy's pool rolls back every connection that comes back",
+        lambda engine: engine.dialect.driver in SAYS_IDLE,
+    ),
+    Shortcut(
+        "untouched connections go back without being looked at by the pool",
+        'reset = "touched", no ROLLBACK after COMMIT, and a known SQLAlchemy',
+        "they go the way of SQLAlchemy's pool",
+        lambda engine: _pool(engine).is_done is not None,
+    ),
+    Shortcut(
+        "liveness by listening to the link",
+        "a driver whose socket can be reached",
+        "a server is asked after a time of idleness; a file has no link",
+        lambda engine: listens(engine.dialect.driver),
+    ),
+    Shortcut(
+        "one question at the first connection",
+        "a driver of which is known what SQLAlchemy asks",
+        "SQLAlchemy asks one thing after the other; of a file it asks without a round trip",
+        _asks_once,
+    ),
+    Shortcut(
+        "dialect and compiled statements shared with engines that are alike",
+        "a known driver, no listener on the engine's dialect, and a server that tells the same",
+        "the engine has a dialect and a cache of its own",
+        _is_alike,
+    ),
+    Shortcut(
+        "one listener for the connections of all engines",
+        "a version of SQLAlchemy whose create_engine was read",
+        "each engine has listeners of its own",
+        lambda engine: is_known(),
+    ),
+)
+"""All of them."""

@@ -1,0 +1,99 @@
+"""`polysession explain` says which shorter ways are gone, and what it says is what happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.engines.targets import FreshDatabase
+
+from polysession import Sessions
+from polysession._shell import first_flight, upkeep
+from polysession.cli.explain import explain
+from polysession.testing.proxy import FaultProxy
+
+BEGIN = "BEGIN in the flight of the first statement"
+NO_ROLLBACK = "no ROLLBACK after COMMIT"
+PLAIN_READS = "reads without a transaction"
+ONE_QUESTION = "one question at the first connection"
+LISTENER = "one listener for the connections of all engines"
+
+
+def told(capsys: pytest.CaptureFixture[str], source: str) -> dict[str, bool]:
+    """Which ways are in use, by their names."""
+    assert explain(source, json=True) == 0
+    return {one["shortcut"]: one["used"] for one in json.loads(capsys.readouterr().out)}
+
+
+def test_what_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each way has a line, with what it needs and what is done instead; no password is shown; nothing is connected."""
+    file = tmp_path / "polysession.toml"
+    file.write_text(
+        '[databases]\norders = "postgresql+psycopg://app:hunter2@nowhere.invalid/orders"\n'
+        'stock = "postgresql+asyncpg://app:hunter2@nowhere.invalid/stock"\n'
+    )
+    assert explain(str(file)) == 0
+    output = capsys.readouterr().out
+    assert "hunter2" not in output
+    assert output.startswith("orders/primary  postgresql+psycopg://app:***@nowhere.invalid/orders\n")
+    assert f"  in use       {BEGIN}: psycopg in a version whose cursor was read" in output
+    assert f"  not here     {BEGIN}: it needs psycopg" in output.partition("stock/primary")[2]
+
+
+def test_a_configuration_that_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told on the error channel, with the exit code 2."""
+    assert explain("nothing.toml") == 2
+    assert "nothing.toml" in capsys.readouterr().err
+
+
+def test_a_pooler_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Behind a pooler read units have transactions; a file has no link and no questions that take a round trip."""
+    file = tmp_path / "polysession.toml"
+    file.write_text('[databases.orders]\nurl = "postgresql+psycopg://nowhere.invalid/o"\npooler = "transaction"\n')
+    assert told(capsys, str(file))[PLAIN_READS] is False
+    of_file = told(capsys, f"sqlite:///{tmp_path / 'shop.db'}")
+    assert (of_file[PLAIN_READS], of_file[BEGIN], of_file[ONE_QUESTION]) == (True, False, False)
+
+
+def test_an_unknown_sqlalchemy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is used with known versions only is told so."""
+    assert told(capsys, "sqlite://")[LISTENER] is True
+    monkeypatch.setattr(upkeep, "KNOWN", frozenset())
+    assert told(capsys, "sqlite://")[LISTENER] is False
+
+
+@pytest.mark.pg
+@pytest.mark.parametrize("known", [True, False])
+def test_it_is_what_happens(
+    fresh_database: Callable[[str], FreshDatabase],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+) -> None:
+    """Each way that is said to be in use spares its round trips, and none that is not."""
+    from polysession._shell import meeting
+
+    if not known:
+        monkeypatch.setattr(first_flight, "is_known", lambda: False)
+        monkeypatch.delitem(meeting.ASKS, "psycopg")  # a plain dict
+    with FaultProxy.before(fresh_database("pg18").url("psycopg")) as proxy:
+        said = told(capsys, proxy.url)
+        assert (said[BEGIN], said[ONE_QUESTION]) == (known, known)
+        assert said[PLAIN_READS] is said[NO_ROLLBACK] is True
+        with Sessions(proxy.url) as door:
+
+            def trips(kind: str) -> int:
+                unit: Any = getattr(door, kind)
+                with proxy.counting() as counted, unit() as session:
+                    session.execute(sa.text("select 1"))
+                return counted.round_trips
+
+            first = trips("begin")
+            assert (first <= 5) is said[ONE_QUESTION]
+            assert trips("begin") == (2 if said[BEGIN] else 3)
+            trips("read")
+            assert trips("read") == 1
