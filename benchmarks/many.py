@@ -1,9 +1,9 @@
 """Many databases in one process: what one more takes, beside a plain engine of SQLAlchemy's for each.
 
-For each side as many engines as `ENGINES` or `FEWER` says, on one server, as if each were a database of its own. Each is used once
-(a row by its key, three further statements), then its connection is closed: what stays is the engine. Told are the
-memory that Python has taken for each (`tracemalloc`; ours with its part of the door's configuration), the time of a
-first use with making and connecting, and the round trips of a first connection, counted by a proxy.
+For each side as many engines as `ENGINES` or `FEWER` says, on one server, as if each were a database of its own. Each
+is used once (a row by its key, three further statements), then its connection is closed: what stays is the engine. Told
+are the memory that Python has taken for each (`tracemalloc`; ours with its part of the door's configuration), the time
+of a first use with making and connecting, and the round trips of a first connection, counted by a proxy.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ $ make bench ARGS="many --record"
   more on every side. On MariaDB ours has the COMMIT of a unit that has sent nothing; connections of read units are told
   there to refuse writes.
 - **KiB each**: the memory that Python has taken for an engine after its use, when its connection is closed: the mean of
-  {ENGINES} engines, of SQLAlchemy's own {FEWER} (`tracemalloc`). Ours is with the database's part of the configuration, and with the pool that write
-  and read units share. A database that is used for both has two engines and one of these.
+  {ENGINES} engines, of SQLAlchemy's own {FEWER} (`tracemalloc`). Ours is with the database's part of the configuration,
+  and with the pool that write and read units share. A database that is used for both has two engines and one of these.
 - **first use**: making the engine, connecting and four statements; the lower quartile. Most of it is the server's,
   which starts a process or a thread.
 

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
@@ -51,9 +51,11 @@ from .readonly import guard_reads
 from .room import Room
 from .sending import committing, controlling, watch_statements
 from .unlogged import hide_rows
-from .upkeep import Upkeep
 from .uses import ASKING, FREE, REPEAT
 from .verdicts import Verdicts
+
+if TYPE_CHECKING:
+    from .upkeep import Upkeep
 
 __all__ = ["AnyEngine", "EngineRoom"]
 
@@ -234,7 +236,7 @@ class EngineRoom:
         elif kind == Access.READ:
             arguments["isolation_level"] = "AUTOCOMMIT"
             arguments["skip_autocommit_rollback"] = True
-        upkeep = Upkeep()
+        upkeep = _upkeep()
         made, sync = self._create(url, endpoint, kind, arguments, upkeep)
         room = engines.rooms.get(endpoint.name)
         if room is None:
@@ -286,7 +288,7 @@ class EngineRoom:
 
     def _make_asking(self, endpoint: Endpoint) -> AnyEngine:
         url = self._url(endpoint)
-        made, sync = self._create(url, endpoint, ASKING, {"poolclass": NullPool, "hide_parameters": True}, Upkeep())
+        made, sync = self._create(url, endpoint, ASKING, {"poolclass": NullPool, "hide_parameters": True}, _upkeep())
         if url.get_backend_name() == "sqlite":
             event.listen(sync, "connect", functools.partial(_say_to_sqlite, ASKING))
         _share(sync, ASKING)
@@ -377,8 +379,14 @@ class EngineRoom:
             self._folder = None
 
 
+def _upkeep() -> Upkeep:
+    from .upkeep import Upkeep  # it is needed when the first engine is made
+
+    return Upkeep()
+
+
 def _share(engine: Engine, made_for: object) -> None:
-    from .alike import share  # it is needed when the first engine is made
+    from .alike import share  # as above
 
     share(engine, made_for)
 
