@@ -276,7 +276,10 @@ class Sessions(Door):
             overrun = attempts.overrun(error)
             if overrun is None:
                 raise
-            raise overrun from error
+            try:
+                raise overrun from error
+            finally:
+                del overrun  # no circle of this frame and the error's traceback
 
     def unit(
         self,
@@ -705,7 +708,10 @@ class Unit(AbstractContextManager[S]):
         if (leaving is not None or scope.hooks) and scope.outermost:
             self._door._told(scope, leaving)
         if leaving is not None and leaving is not error:
-            raise leaving
+            try:
+                raise leaving
+            finally:
+                del leaving  # its traceback has this frame: a circle, which the garbage collector would have to find
         return None
 
     def _end(self, scope: Scope, error: BaseException | None) -> BaseException | None:

@@ -338,7 +338,10 @@ class AsyncSessions(Door):
             overrun = attempts.overrun(error, timed_out=await timer.take_back())
             if overrun is None:
                 raise
-            raise overrun from error
+            try:
+                raise overrun from error
+            finally:
+                del overrun  # no circle of this frame and the error's traceback
         finally:
             timer.stop()
 
@@ -765,7 +768,10 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         if (leaving is not None or scope.hooks) and scope.outermost:
             await self._door._told(scope, leaving)
         if leaving is not None and leaving is not error:
-            raise leaving
+            try:
+                raise leaving
+            finally:
+                del leaving  # its traceback has this frame: a circle, which the garbage collector would have to find
         return None
 
     async def _end(self, scope: Scope, error: BaseException | None) -> BaseException | None:

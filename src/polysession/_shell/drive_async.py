@@ -54,6 +54,7 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
     """
     value: Any = None
     error: BaseException | None = None
+    thrown: BaseException | None = None
     cancelled: asyncio.CancelledError | None = None
     closed: GeneratorExit | None = None
     while True:
@@ -72,6 +73,7 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
             elif isinstance(value, Awaitable):
                 value = await value
         except BaseException as raised:
+            thrown = None  # its traceback has this frame now: a circle
             if inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED:
                 if closed is not None:
                     raise closed from None

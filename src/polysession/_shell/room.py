@@ -40,6 +40,9 @@ LOOK_AGAIN = 0.25
 """Seconds between two audits while a waiter waits: bounds how long an interrupt can hide a seat."""
 _COLLECT_AGAIN = 2.0
 """Seconds between two runs of the garbage collector for the sake of a room: they stop the program."""
+_COLLECT_PART = 0.01
+"""The part of the time that these runs may take as long as connections come and go: then memory is allocated, and the
+collector runs by itself too."""
 _SURELY_LOST = 1.0
 """Seconds after which a connection that was on its way back and is in nobody's hands is taken back. A busy interpreter
 may keep a thread from running for a few tenths of a second (its switch interval times the threads that want to run)."""
@@ -93,6 +96,7 @@ class Room:
         "audited_at",
         "busy",
         "collected_at",
+        "collecting_takes",
         "described",
         "doubted_at",
         "floor",
@@ -137,6 +141,8 @@ class Room:
         """The connections that are lent and that nobody uses just now, by the key of their lease, oldest first. Who
         takes one out has it, without the lock: that is one instruction."""
         self.collected_at = float("-inf")
+        self.collecting_takes = 0.0
+        """Seconds, the last time."""
         self.ping_after = _PING_AFTER
         """Seconds of idleness after which a server is asked; 0 for never."""
         self.replaced_at = float("-inf")
@@ -416,15 +422,22 @@ class Room:
                     return connection
         return None
 
-    def collect(self) -> None:
+    def moves(self, kind: str, since: float) -> bool:
+        """A connection of this kind came to somebody after that moment. A hint, without the lock."""
+        taken = cast("list[Claim]", list(self.seats.taken.values()))  # others change it meanwhile
+        return any(claim.kind == kind and claim.since > since for claim in taken)
+
+    def collect(self, *, rarely: bool = False) -> None:
         """Run the garbage collector, but not too often: a connection may be held by what nobody can reach any more.
 
-        When everybody waits nothing is allocated, and then it does not run by itself.
+        When everybody waits nothing is allocated, and then it does not run by itself. `rarely`: it does.
         """
         now = time.monotonic()
-        if gc.isenabled() and now - self.collected_at >= _COLLECT_AGAIN:
+        pause = max(_COLLECT_AGAIN, self.collecting_takes / _COLLECT_PART) if rarely else _COLLECT_AGAIN
+        if gc.isenabled() and now - self.collected_at >= pause:
             self.collected_at = now
             gc.collect()
+            self.collecting_takes = time.monotonic() - now
 
     @_changing
     def drain(self, kind: str) -> ConnectionPoolEntry | None:

@@ -102,7 +102,7 @@ def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, 
                 _refuse_knot(pool, claim)
                 now = time.monotonic()
                 if now - began > max((until - began) / 2, LOOK_AGAIN) and until - now > LOOK_AGAIN:  # it takes a while
-                    room.collect()
+                    room.collect(rarely=room.moves(claim.kind, began))
     if claim.refused:
         raise overloaded(room, claim.kind, time.monotonic() - began)
     if claim.error is not None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from polysession import AsyncSessions, Sessions
+from polysession.errors import DeadlineExceeded
 
 ONE = text("select 1")
 UNITS = 5
@@ -87,7 +89,14 @@ def repeated(door: Sessions) -> None:
     door.run(lambda session: session.execute(ONE).all())
 
 
-SYNC = (plain, reading, empty, timed, inside, failing, repeated)
+def late(door: Sessions) -> None:
+    """A part of a unit that takes longer than it may."""
+    unit: Any = door.begin(propagation="nested", deadline=60)
+    with door.begin(), suppress(DeadlineExceeded), unit:
+        unit._scope.deadline_at = 0.0
+
+
+SYNC = (plain, reading, empty, timed, inside, failing, repeated, late)
 
 
 @pytest.mark.parametrize("work", SYNC, ids=lambda work: work.__name__)
@@ -127,7 +136,24 @@ async def failing_async(door: AsyncSessions) -> None:
             raise Boom
 
 
-ASYNC = (plain_async, reading_async, timed_async, failing_async)
+async def late_async(door: AsyncSessions) -> None:
+    """A unit whose time is up."""
+    with suppress(DeadlineExceeded):
+        async with door.begin(deadline=0.001):
+            await asyncio.sleep(5)
+
+
+async def late_repeated_async(door: AsyncSessions) -> None:
+    """A repeatable function whose time is up."""
+
+    async def work(_: AsyncSession) -> None:
+        await asyncio.sleep(5)
+
+    with suppress(DeadlineExceeded):
+        await door.run(work, deadline=0.001)
+
+
+ASYNC = (plain_async, reading_async, timed_async, failing_async, late_async, late_repeated_async)
 
 
 @pytest.mark.parametrize("work", ASYNC, ids=lambda work: work.__name__)

@@ -348,6 +348,34 @@ def test_a_dropped_connection_comes_back() -> None:
     assert pool.checkedin() == 1
 
 
+def test_who_waits_in_a_crowd_seldom_stops_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector is run by who waits for long: every other second where nothing moves, and for a hundredth
+    of the time where connections come and go."""
+    pool = FairPool(Driver(), pool_size=2, timeout=0.0)
+    room, began = pool.room, time.monotonic()
+    assert not room.moves(pool.kind, began)
+    proxy = pool.connect()
+    assert room.moves(pool.kind, began)
+    assert not room.moves(pool.kind, time.monotonic())
+    assert not room.moves("another", began)
+    proxy.close()
+    runs: list[float] = []
+    monkeypatch.setattr(gc, "collect", lambda: runs.append(0.0))
+    for ago, takes, rarely, runs_now in (
+        (float("inf"), 0.0, False, True),
+        (1.0, 0.1, False, False),
+        (3.0, 0.1, False, True),
+        (3.0, 0.1, True, False),
+        (11.0, 0.1, True, True),
+        (1.0, 0.001, True, False),
+        (3.0, 0.001, True, True),
+    ):
+        room.collected_at, room.collecting_takes = time.monotonic() - ago, takes
+        runs.clear()
+        room.collect(rarely=rarely)
+        assert bool(runs) is runs_now, (ago, takes, rarely)
+
+
 def test_a_return_in_the_middle_of_a_change_is_done_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """The garbage collector may return a connection inside our own critical section: no deadlock, nothing lost."""
     driver = Driver(most=2)
