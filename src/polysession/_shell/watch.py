@@ -115,6 +115,8 @@ class Watch:
             if limit is None or left < limit * 0.9 - _SLACK:
                 self.limits[connection.engine] = left
                 self._limit_statements(connection, left)
+                if self.is_over:  # telling the server has taken the rest of it
+                    raise self.exceeded("before a statement")
         elif self.limits and self.limits.pop(connection.engine, None) is not None:
             self._lift_limit(connection)
 
