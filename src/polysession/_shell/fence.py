@@ -71,8 +71,9 @@ def fence(link: Link, unit: str, seconds: float) -> None:
     marker = marker_of(connection.dialect)
     write = marker.fence(unit)
     together = "" if unit_ids.is_key(unit) else marker.with_commit(write)
-    setting = dialects.of(connection.dialect.name).lock_timeout(max(seconds, 0.001))
-    with patience(link.driver, max(seconds, _SHORTEST_LOCK_WAIT) + link.within):
+    backend = connection.dialect.name
+    setting = dialects.of(backend).lock_timeout(max(seconds, 0.001))
+    with patience(link.driver, max(seconds, _SHORTEST_LOCK_WAIT.get(backend, 0.0)) + link.within):
         connection.exec_driver_sql(setting.apply)
         if together and hasattr(link.driver, "polysession_marker"):
             link.driver.polysession_marker = write
@@ -85,8 +86,8 @@ def fence(link: Link, unit: str, seconds: float) -> None:
     link.sealed = bool(together)
 
 
-_SHORTEST_LOCK_WAIT = 1.0
-"""Seconds: MariaDB and MySQL count in whole ones."""
+_SHORTEST_LOCK_WAIT = {"mysql": 1.0, "mariadb": 1.0}
+"""Seconds: they count in whole ones."""
 
 
 def seal(link: Link) -> None:
