@@ -37,7 +37,7 @@ their outcome. A COMMIT that takes longer is waited for by the fence."""
 PEN: Final = "polysession_pen"
 """Where a connection keeps its pen."""
 _ROWS: Final = "polysession_rows"
-"""Where a dialect keeps the count of the rows that its engine has written."""
+"""Where a pool keeps the count of the rows that its engine has written: engines may share a dialect."""
 
 Commit = Callable[[Any], None]
 """`Dialect.do_commit`; it is given the connection as SQLAlchemy's pool has it."""
@@ -58,7 +58,7 @@ class Pen:
         """The print of the history in which its server commits."""
         self.is_ours = is_ours
         """Its engine is of our making: COMMIT is sent by a method of ours."""
-        self.rows: Iterator[int] = self.dialect.__dict__.setdefault(_ROWS, itertools.count(1))
+        self.rows: Iterator[int] = vars(connection.engine.pool).setdefault(_ROWS, itertools.count(1))
         """Numbers the rows of its engine."""
 
     def commit(self, trail: Trail, connection: Any, do_commit: Commit) -> None:
