@@ -26,10 +26,10 @@ from polysession.testing.proxy import FaultProxy
 
 __all__ = ["COLUMNS", "ENGINES", "measure"]
 
-ENGINES: Final = 1000
-FEWER: Final = 100
+ENGINES: Final = 200
+FEWER: Final = 40
 """Of SQLAlchemy's own, whose first uses take long."""
-_TIMED: Final = 40
+_TIMED: Final = 20
 _TARGETS: Final = ("pg18", "mariadb")
 COLUMNS: Final = ("where", "side", "round trips", "KiB each", "first use, ms")
 
