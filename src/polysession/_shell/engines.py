@@ -47,7 +47,7 @@ from .places import PROCESS, Process
 from .pool import FairPool
 from .pool_async import FairAsyncPool
 from .proxied import shorten
-from .readonly import guard_reads
+from .readonly import guard_reads, is_changed
 from .room import Room
 from .sending import committing, controlling, watch_statements
 from .unlogged import hide_rows
@@ -267,7 +267,7 @@ class EngineRoom:
             lend(sync)
             answer_whole(sync, cursors, Verdicts(dialects.of(backend).traces.left_by))
         if pool.reset is Reset.TOUCHED:
-            shorten(sync)
+            shorten(sync, is_changed if kind == Access.READ and not is_sqlite else None)
         _share(sync, (str(kind), is_pooled, pool.reset))
         return made
 

@@ -147,10 +147,15 @@ def _is_plain(session: Session, transaction: SessionTransaction) -> bool:
 def _commit_plainly(transaction: SessionTransaction, holding: Holding) -> None:
     """`Session.commit` of a plain one. Its way through SQLAlchemy's table of states takes longer than the rest.
 
-    Where each statement runs on its own there is nothing to commit on a link that was lost.
+    Only what the session itself has begun is committed: if that is over, for instance because its link was lost, its
+    connection may have begun another transaction since. Where each statement runs on its own there is nothing to commit
+    on a link that was lost.
     """
-    for connection in transaction.connections:
-        if holding.seen.in_transaction or not connection.invalidated:
+    connections: Any = transaction._connections
+    for connection, begun, _, _ in set(connections.values()):
+        if holding.seen.in_transaction:
+            begun.commit()
+        elif not connection.invalidated:
             connection.commit()
     transaction.close()
     hear()

@@ -148,9 +148,12 @@ class Guarded(Session):
         return transaction
 
     def expunge_all(self) -> None:
-        """As `Session.expunge_all`, which makes everything anew though there is nothing, at the end of each session."""
-        if self.identity_map or self._new or self._deleted:
+        """As `Session.expunge_all`. At the end of a unit nothing is made anew if there is nothing."""
+        holding = self._polysession_holding
+        if holding is None or not holding.leaving or self.identity_map or self._new or self._deleted:
             super().expunge_all()
+        else:
+            self.identity_map._kill()  # nothing is loaded into it any more by a result that is read later
 
     # -- what ends the session or its transaction
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy
@@ -32,25 +32,41 @@ __all__ = ["IS_KNOWN", "proxied", "shorten"]
 
 IS_KNOWN: Final = sqlalchemy.__version__.startswith("2.1.")
 """This is the SQLAlchemy whose way was read."""
+_OURS: Final = __name__.rpartition(".")[0] + "."
 
 
-def shorten(engine: Engine) -> None:
-    """Let the connections of this engine go the shorter way. For one that resets what was touched, as soon as all our
-    own listeners are there."""
+def shorten(engine: Engine, is_changed: Callable[[Any], bool] | None = None) -> None:
+    """Let the connections of this engine go the shorter way, but not one that `is_changed`. For an engine that resets
+    what was touched, as soon as all our own listeners are there."""
     pool: Any = engine.pool
     says_idle = SAYS_IDLE.get(engine.dialect.driver)
-    if not IS_KNOWN or says_idle is None:
+    events = pool.dispatch
+    if not IS_KNOWN or says_idle is None or len(events.checkout.listeners):
         return
 
-    pool.is_done = _is_done(says_idle)
-    pool.heard = _heard(pool)
+    pool.is_done = _is_done(says_idle, is_changed)
+    # without those who listened before the engine was made: to the class of all pools, or by a plugin
+    pool.heard = (
+        events.checkout,
+        0,
+        _ours(events.reset.parent_listeners),
+        _ours(events.reset.listeners),
+        _ours(events.checkin.parent_listeners),
+        _ours(events.checkin.listeners),
+    )
+
+
+def _ours(listeners: Iterable[Any]) -> int:
+    return sum(str(getattr(listener, "__module__", "")).startswith(_OURS) for listener in listeners)
 
 
 @functools.cache
-def _is_done(says_idle: Callable[[Any], bool]) -> Callable[[Any, bool], bool]:
+def _is_done(says_idle: Callable[[Any], bool], is_changed: Callable[[Any], bool] | None) -> Callable[[Any, bool], bool]:
     def is_done(record: Any, was_reset: bool) -> bool:
         info = record.info
         if not is_untouched(info) or not (was_reset or (is_over(info) and says_idle(record.driver_connection))):
+            return False
+        if is_changed is not None and is_changed(record):
             return False
         forget_use(info)
         return True

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .holding import Holding
     from .upkeep import Upkeep
 
-__all__ = ["guard_reads", "judge_given", "mode_of", "refused"]
+__all__ = ["guard_reads", "is_changed", "judge_given", "mode_of", "refused"]
 
 _MODE = "polysession_mode"
 """Where a connection keeps the question whether its server still refuses writes."""
@@ -175,13 +175,18 @@ def mode_of(driver: Any) -> Callable[[], bool] | None:
 
 def _close_if_changed(connection: Any, record: Any) -> None:
     """Keep a connection that may write, or on which the driver began a transaction, from the next unit."""
-    if connection is None:
-        return
+    if connection is not None and is_changed(record):
+        record.invalidate()
+
+
+def is_changed(record: Any) -> bool:
+    """A connection for reads may write, or the driver has begun a transaction on it: nobody may have it next."""
     mode = record.info.get(_MODE)
     begun = getattr(record.driver_connection, "is_in_transaction", None)  # asyncpg's, which lets BEGIN pass
     may_write = getattr(record.driver_connection, "may_write", None)  # of our class for MySQL and MariaDB
-    if (mode is not None and not mode()) or (begun is not None and begun()) or (may_write is not None and may_write()):
-        record.invalidate()
+    return bool(
+        (mode is not None and not mode()) or (begun is not None and begun()) or (may_write is not None and may_write())
+    )
 
 
 def judge_given(connection: Connection, holding: Holding) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect, text
+from sqlalchemy import event, inspect, select, text
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from polysession import Sessions
@@ -141,14 +142,63 @@ def test_a_commit_that_fails(door: Sessions) -> None:
     assert door.held() == ()
 
 
-def test_a_session_without_objects_keeps_its_map(door: Sessions) -> None:
-    """`expunge_all` makes nothing anew where there is nothing, and everything where there is something."""
+def test_a_result_that_is_read_after_the_end(door: Sessions) -> None:
+    """It loads nothing into a session that has ended, also if that had no objects."""
+    with door.begin() as session:
+        session.add(Item(name="late"))
+    with door.begin() as session:
+        late = session.scalars(select(Item))
+    with pytest.raises(InvalidRequestError, match="no longer valid"):
+        late.all()
+    assert list(session) == []
+
+
+def test_a_session_without_objects(door: Sessions) -> None:
+    """`expunge_all` makes its map anew, but not at the end of its unit."""
     with door.begin() as session:
         before = session.identity_map
         session.expunge_all()
-        assert session.identity_map is before
+        assert session.identity_map is not before
+        before = session.identity_map
         pending = Item(name="never")
         session.add(pending)
         session.expunge_all()
         assert pending not in session
+        before = session.identity_map
+    assert session.identity_map is before
     assert names(door) == []
+
+
+def test_what_a_session_class_does_itself(door: Sessions) -> None:
+    """A method of the application's own class is called, also if there are no objects."""
+    called: list[str] = []
+
+    class Own(Session):
+        """Counts."""
+
+        def expunge_all(self) -> None:
+            """As `Session.expunge_all`."""
+            called.append("expunge_all")
+            super().expunge_all()
+
+    with door.sessionmaker(class_=Own)():
+        pass
+    assert called == ["expunge_all"]
+
+
+def test_half_of_a_unit_does_not_commit(door: Sessions) -> None:
+    """What was done on a link that is lost is gone: what came after it, in another transaction, does not commit."""
+    with pytest.raises(InvalidRequestError, match="inactive"):
+        go_on_after_a_loss(door)
+    assert names(door) == []
+    assert door.held() == ()
+
+
+def go_on_after_a_loss(door: Sessions) -> None:
+    """A unit whose link is lost, and that begins another transaction."""
+    with door.begin() as session:
+        connection = session.connection()
+        connection.execute(text("insert into item (name) values ('first')"))
+        connection.invalidate()
+        connection.rollback()
+        connection.execute(text("insert into item (name) values ('second')"))

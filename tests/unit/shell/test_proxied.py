@@ -137,6 +137,39 @@ def test_whoever_listens_to_all_pools_is_told(door: Sessions, name: str) -> None
         event.remove(base.Pool, name, listen)
 
 
+@pytest.mark.parametrize("name", ["checkout", "reset", "checkin"])
+def test_whoever_listened_before_is_told(tmp_path: Path, name: str) -> None:
+    """He is not taken for one of us because he was there first."""
+    told: list[str] = []
+
+    def listen(*_: object) -> None:
+        told.append(name)
+
+    event.listen(base.Pool, name, listen)
+    try:
+        with Sessions(f"sqlite:///{tmp_path / 'before.db'}") as sessions:
+            used(sessions)
+            assert told == [name]
+            event.remove(base.Pool, name, listen)
+            assert calls_of(base._finalize_fairy, lambda: used(sessions)) == 0
+    finally:
+        if event.contains(base.Pool, name, listen):
+            event.remove(base.Pool, name, listen)
+
+
+def test_a_connection_that_has_changed_goes_the_long_way(door: Sessions) -> None:
+    """There it is closed."""
+    asked: list[Any] = []
+
+    def is_changed(record: Any) -> bool:
+        asked.append(record)
+        return True
+
+    proxied.shorten(engine_of(door), is_changed)
+    assert calls_of(base._finalize_fairy, lambda: used(door)) == 1
+    assert len(asked) == 1
+
+
 def test_a_version_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything goes SQLAlchemy's way."""
     monkeypatch.setattr(proxied, "IS_KNOWN", False)
