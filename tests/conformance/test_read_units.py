@@ -187,6 +187,31 @@ SWITCHES = {
 SWITCHES["pgbouncer"] = SWITCHES["pg"]
 
 
+LETS_WRITE = {
+    "pg": "create or replace function lets_write() returns int language plpgsql as "
+    "$$ begin perform set_config('default_transaction_read_only', 'off', false); return 1; end $$",
+    "mariadb": "create or replace function lets_write() returns int deterministic "
+    "begin set session transaction read write; return 1; end",
+}
+"""A function that switches off the refusal for the session of the server."""
+
+
+async def test_what_a_function_lets_write_is_not_used_again(cell: Cell) -> None:
+    """The connection is closed or set right when it comes back: the next read unit has one that refuses writes."""
+    if cell.engine in ("sqlite", "pgbouncer"):
+        cell.differs("there are no functions of the server, or every transaction says READ ONLY by itself")
+        return
+    server: Any = cell.database.server
+    server.ask(LETS_WRITE["mariadb" if cell.is_mariadb else "pg"], database=cell.database.name)
+    door = cell.door(pool={"size": 1})
+    async with door.read() as session:
+        await session.execute(sa.text("select lets_write()"))
+    mode = "select @@tx_read_only" if cell.is_mariadb else "show default_transaction_read_only"
+    async with door.read() as session:
+        assert await session.scalar(sa.text(mode)) in (1, "on")
+    server.ask("drop function lets_write", database=cell.database.name)
+
+
 async def test_a_read_unit_leaves_nothing_behind(door: AsyncSessions, cell: Cell) -> None:
     """After a read unit, also after a refused write, the next write unit can write."""
     with pytest.raises(ReadOnlyUnit):
