@@ -104,8 +104,6 @@ def _nothing(_: object) -> None:
 
 
 class _Proxied(_ConnectionFairy):
-    """Taken when nobody else listened; who begins to listen while it is out is not told of its return."""
-
     __slots__ = ()
 
     _pool: Any
@@ -120,6 +118,7 @@ class _Proxied(_ConnectionFairy):
             or self.dbapi_connection is None
             or record.finalize_callback
             or record.fairy_ref is None
+            or _heard(pool) != pool.heard
             or not is_done(record, transaction_was_reset)
         ):
             super()._checkin(transaction_was_reset)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from polysession._core.seats import Seats
+from polysession._shell import proxied
 from polysession._shell import room as room_module
 from polysession._shell.claims import Attempt, Claim
 from polysession._shell.liveness import life_of
@@ -31,6 +32,7 @@ FILES = (
     "polysession/_shell/growing.py",
     "polysession/_shell/liveness.py",
     "polysession/_shell/pool.py",
+    "polysession/_shell/proxied.py",
     "polysession/_shell/room.py",
     "polysession/_shell/waiting.py",
     "polysession/_shell/lease.py",
@@ -78,12 +80,17 @@ class Tenant:
 class Bench:
     """One endpoint with two kinds of connections, and what was checked out of it."""
 
+    goes_shorter = False
+    """Its connections go the shorter way, on which nothing is to be done."""
+
     def __init__(self) -> None:
         self.driver = Driver()
         self.room = Room("bench", SIZE, 0.0)
         self.read, self.write = (FairPool(self.driver, pool_size=SIZE) for _ in range(2))
         self.read.join(self.room, "read")
         self.write.join(self.room, "write")
+        for pool in (self.read, self.write) if self.goes_shorter else ():
+            pool.is_done, pool.heard = (lambda record, was_reset: True), proxied._heard(pool)
         self.held: list[Any] = []
         self.waiters: list[Attempt] = []
 
@@ -364,6 +371,17 @@ def test_an_interrupt_anywhere_loses_no_seat(
     monkeypatch.setattr(room_module, "_SURELY_LOST", 0.0)
     places = 5 if scene in SHORT else 60
     assert _interrupt_everywhere(scene, event) > places, "the scene has places to be interrupted at"
+
+
+@pytest.mark.usefixtures("_nothing_keeps_tracebacks")
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
+def test_an_interrupt_anywhere_on_the_shorter_way(
+    scene: Callable[[Bench], Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for connections that go past SQLAlchemy's own steps."""
+    monkeypatch.setattr(room_module, "_SURELY_LOST", 0.0)
+    monkeypatch.setattr(Bench, "goes_shorter", True)
+    assert _interrupt_everywhere(scene, "line") > 5, "the scene has places to be interrupted at"
 
 
 @pytest.mark.usefixtures("_nothing_keeps_tracebacks")

@@ -170,6 +170,19 @@ def test_a_connection_that_has_changed_goes_the_long_way(door: Sessions) -> None
     assert len(asked) == 1
 
 
+def test_whoever_begins_to_listen_while_it_is_out_is_told(door: Sessions) -> None:
+    """Of the return of that very connection."""
+    told: list[str] = []
+
+    def listen(*_: object) -> None:
+        told.append("checkin")
+
+    with door.begin() as session:
+        session.execute(text("select 1"))
+        event.listen(session.get_bind(), "checkin", listen)
+    assert told == ["checkin"]
+
+
 def test_a_version_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything goes SQLAlchemy's way."""
     monkeypatch.setattr(proxied, "IS_KNOWN", False)
