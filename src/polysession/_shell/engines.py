@@ -14,8 +14,10 @@ import asyncio
 import functools
 import os
 import shutil
+import sqlite3
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
@@ -28,13 +30,15 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from .. import dialects
 from ..config import Parts, resolve_driver, split
 from ..errors import ConfigError
 from ..options import Access
 from ..topology import Endpoint, Overload, Pooler, Reset, Topology
-from . import pooled
+from . import pooled, sqlite
 from .arguments import path_of_url, unreadable_query
 from .connecting import connecting, secrets_of, without_secrets
 from .cursors import answer_whole, make_cursors
@@ -63,6 +67,8 @@ AnyEngine: TypeAlias = Engine | AsyncEngine
 _Key: TypeAlias = tuple[str, str]
 
 _MYSQL = ("mysql", "mariadb")
+_AGAIN = 0.002
+"""Seconds after which a SQLite database is asked once more to write ahead."""
 
 
 class _Set:
@@ -451,11 +457,30 @@ def _prepare_sqlite(upkeep: Upkeep, kind: str) -> None:
     upkeep.when_new(functools.partial(_say_to_sqlite, kind))
 
 
+def _write_ahead(cursor: Any, raw: sqlite.Connection | None) -> None:
+    """Have the database write ahead. If it did not, whoever says so first changes its file, and SQLite tells the others
+    at once that it is locked, instead of waiting as for every other lock (seen with SQLite 3.40: once in a hundred
+    times that six connections are opened to a new file)."""
+    until = time.monotonic() + (raw.patience if raw is not None else 0.0)
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        else:
+            return
+        if in_greenlet():
+            await_only(asyncio.sleep(_AGAIN))
+        else:
+            time.sleep(_AGAIN)
+
+
 def _say_to_sqlite(kind: str, connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(cursor, record.info.get(sqlite.RAW))
         cursor.execute("PRAGMA synchronous=NORMAL")
         if kind == Access.READ:
             cursor.execute("PRAGMA query_only=ON")

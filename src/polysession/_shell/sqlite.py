@@ -88,6 +88,11 @@ class Connection(sqlite3.Connection):
         self._cursors: list[weakref.ref[sqlite3.Cursor]] = []
         """Those that were made since `finish`, and not many dead ones. A `WeakSet` would cost two calls for each."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which it waits for a lock."""
+        return self._timeout
+
     def cursor(self, factory: Any = None) -> Any:
         """As `sqlite3.Connection.cursor`; the cursor is known to the connection until it is closed."""
         cursor = _make_cursor(self, Cursor if factory is None else factory)
