@@ -126,7 +126,7 @@ class AsyncSessions(Door):
         self._performers: dict[type, Callable[[Any], Any]] = {
             Open: lambda step: self._open(step.scope, step.transaction),
             Flush: lambda step: _flush(step.holding),
-            Commit: lambda step: _shielded(step.holding, step.holding.time_to_commit(), Finish.commit, step.database),
+            Commit: lambda step: _commit(step.holding, step.database),
             Rollback: lambda step: _shielded(step.holding, grace.GRACE, Finish.rollback),
             Close: lambda step: _shielded(step.holding, grace.GRACE, Finish.close, step.broken),
             Savepoint: lambda step: _below(step.holding, Finish.savepoint),
@@ -933,6 +933,13 @@ def _flush(holding: Holding) -> Any:
     refuse_open_savepoint(session.sync_session, holding)
     holding.seen.refuse_commit()
     return None
+
+
+def _commit(holding: Holding, database: str) -> Any:
+    within = holding.time_to_commit()
+    if Finish.is_heard(holding):  # whoever hears of it may write
+        return Shielded(_below(holding, Finish.commit, database), within=within, give_up=holding.sever)
+    return _shielded(holding, within, Finish.commit, database)
 
 
 def _shielded(holding: Holding, within: float | None, work: Callable[..., Any], *args: Any) -> Any:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..errors import UnitOwnsCommit
+from ..options import Access
 from .grace import hear
 from .guard import refuse_open_savepoint
 from .holding import Holding
 
 __all__ = ["Finish"]
+
+_WRITE: Final = Access.WRITE
+"""Of an enumeration, whose members Python looks for at each use."""
 
 
 class Finish:
@@ -34,6 +38,14 @@ class Finish:
         return holding.has_let_go
 
     @staticmethod
+    def is_heard(holding: Holding) -> bool:
+        """Nothing of a unit that writes has begun, and somebody besides us listens to its commit, which may write."""
+        session = cast("Session", holding.sync_session)
+        if holding.access is not _WRITE or not holding.seen.in_transaction or session.get_transaction() is not None:
+            return False
+        return len(session.dispatch.before_commit) > 1 or bool(session.dispatch.after_commit)
+
+    @staticmethod
     def flush(holding: Holding) -> None:
         """Send pending work; refuse to go on to COMMIT where that would be pointless."""
         session = cast("Session", holding.sync_session)
@@ -46,12 +58,14 @@ class Finish:
 
     @staticmethod
     def commit(holding: Holding, database: str) -> None:
-        """Commit one database. A session that did nothing sends nothing."""
+        """Commit one database. A session that did nothing sends nothing, unless who listens to its commit does."""
         session = cast("Session", holding.sync_session)
         holding.leaving = True
         holding.commit_sent = False
         holding.undo()
         try:
+            if Finish.is_heard(holding):
+                session.begin()
             transaction = session.get_transaction()
             if transaction is not None and holding.only is not None and _is_plain(session, transaction):
                 _commit_plainly(transaction, holding)

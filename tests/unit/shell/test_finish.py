@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy import event, inspect, select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from polysession import Sessions
+from polysession import AsyncSessions, Sessions
 
 
 class Base(DeclarativeBase):
@@ -104,6 +105,45 @@ def test_what_a_listener_adds_before_the_commit_is_written(door: Sessions) -> No
         event.listen(session, "before_commit", add)
         session.add(Item(name="by the unit"))
     assert names(door) == ["by the unit", "by a listener"]
+
+
+@pytest.mark.parametrize("on_class", [False, True], ids=["session", "class"])
+def test_what_a_listener_adds_to_a_unit_that_did_nothing_is_written(door: Sessions, on_class: bool) -> None:
+    """As with `sessionmaker().begin()`: such a listener may write down that there was a unit at all."""
+
+    def add(session: Session) -> None:
+        session.add(Item(name="by a listener"))
+
+    if on_class:
+        event.listen(Session, "before_commit", add)
+    try:
+        with door.begin() as session:
+            if not on_class:
+                event.listen(session, "before_commit", add)
+        with door.read():
+            pass
+    finally:
+        if on_class:
+            event.remove(Session, "before_commit", add)
+    assert names(door) == ["by a listener"]
+
+
+def test_what_a_listener_adds_is_written_below_asyncio(tmp_path: Path) -> None:
+    """The same where the server has to be waited for."""
+
+    def add(session: Session) -> None:
+        session.add(Item(name="by a listener"))
+
+    async def use() -> list[str]:
+        async with AsyncSessions(f"sqlite+aiosqlite:///{tmp_path / 'finish.db'}") as door:
+            async with door.begin() as session:
+                await session.run_sync(lambda sync: Base.metadata.create_all(sync.connection()))
+            async with door.begin() as session:
+                event.listen(session.sync_session, "before_commit", add)
+            async with door.read() as session:
+                return list((await session.scalars(select(Item.name))).all())
+
+    assert asyncio.run(use()) == ["by a listener"]
 
 
 def test_what_a_hook_of_the_flush_adds_is_written(door: Sessions) -> None:
