@@ -56,6 +56,7 @@ SECTIONS = (
     "Units in generators",
     "Read units",
     "Read units between two statements",
+    "Several queries in one flight",
     "Sessions that their owner ends",
     "Repeatable units",
     "Isolation levels",
