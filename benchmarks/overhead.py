@@ -42,6 +42,8 @@ BOUNDS: Final = {"unit": 25.0, "statement": 2.0, "unit of 1": 27.0, "unit of 10"
 LENGTHS: Final = (1, 10)
 """Statements of the whole units."""
 _ONE = text("select 1")
+_PATIENT: Final = {"checkout_timeout": 120.0}
+"""Where instructions are counted, a connection takes many seconds to be opened."""
 _TABLE = (
     "drop table if exists measured",
     "create table measured (id integer primary key, value integer)",
@@ -110,7 +112,7 @@ def with_threads(url: str) -> Iterator[Iterator[Pair]]:
     plain = sessionmaker(engine)
     alone_engine = create_engine(url, isolation_level="AUTOCOMMIT")
     alone = sessionmaker(alone_engine)
-    with Sessions(url) as sessions:
+    with Sessions({"default": {"url": url, "pool": _PATIENT}}) as sessions:
 
         def whole(door: Any, number: int) -> Work:
             def unit() -> None:
@@ -161,7 +163,7 @@ async def with_tasks(url: str, use: Callable[[Pair], Awaitable[None]]) -> None:
     plain = async_sessionmaker(engine)
     alone_engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     alone = async_sessionmaker(alone_engine)
-    async with AsyncSessions(url) as sessions:
+    async with AsyncSessions({"default": {"url": url, "pool": _PATIENT}}) as sessions:
 
         def whole(door: Any, number: int) -> Callable[[], Awaitable[None]]:
             async def unit() -> None:
