@@ -30,6 +30,7 @@ from ..policy import propagation
 from ..topology import Topology
 from . import generators, lazy, ledger, places
 from .asking import without_frames
+from .claims import OPENER
 from .engines import EngineRoom
 from .holding import Holding, Models
 from .outside import Block, block, leave_connections
@@ -155,10 +156,12 @@ class Standing:
         return holding.progress() if holding is not None else Progress(state="ended")
 
     def _connections_out(self) -> int:
-        """Connections that somebody has or waits for, over all endpoints of this process and event loop."""
+        """Connections that somebody has or waits for, over all endpoints of this process and event loop; without those
+        that are opened for whoever comes next."""
         if self._engines is None:
             return 0
-        return sum(not claim.left for room in self._engines.rooms() for claim in room.holders())
+        holders = [claim for room in self._engines.rooms() for claim in room.holders()]
+        return sum(not claim.left and claim.asker is not OPENER for claim in holders)
 
     def _leave_connections(self, origin: Origin) -> Block:
         """A block of `outside()` begins here."""
