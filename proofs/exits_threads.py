@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from sqlalchemy.orm import Session
 from tests.engines.process import wait_until
 
+from proofs.interrupted_logging import free_logging
 from proofs.sides import Side
 from proofs.tally import ROW, WHICH, Boom, Tally
 
@@ -187,6 +188,7 @@ def _interrupted(
                     where = "on the way out"
             finally:
                 alarm.off()
+                free_logging()
         except KeyboardInterrupt as error:
             tally.ended(n, error)
             seen[f"interrupted {where}"] += 1

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from polysession.facts import outcome_of
 from proofs.exits_threads import Alarm
+from proofs.interrupted_logging import free_logging
 from proofs.sides import Side
 from proofs.tally import ROW, WHICH, Boom, Tally
 
@@ -125,6 +126,7 @@ class ThreadStorm:
             finally:
                 sys.settrace(None)
                 strikes.off()
+                free_logging()
         except (KeyboardInterrupt, SystemExit) as error:
             self._told(n, error, strikes)
         except Exception as error:
