@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from proofs.interrupted_logging import free_logging
 
 from tests.engines.server import Server
 from tests.engines.targets import FreshDatabase, Servers, mark_of, required
@@ -20,6 +21,13 @@ def pytest_configure() -> None:
         required()
     except ValueError as error:
         raise pytest.UsageError(f"POLYSESSION_REQUIRE: {error}") from None
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_free() -> Iterator[None]:
+    """What a test that interrupts itself leaves with this thread keeps no later test waiting."""
+    yield
+    free_logging()
 
 
 @pytest.hookimpl(tryfirst=True)
