@@ -19,10 +19,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
 from polysession import AsyncSessions, Sessions
 from polysession.testing.proxy import FaultProxy
+
+from .trips import Item, make_table
 
 __all__ = ["COLUMNS", "ENGINES", "measure"]
 
@@ -36,18 +38,6 @@ COLUMNS: Final = ("where", "side", "round trips", "KiB each", "first use, ms")
 Row = dict[str, object]
 Use = Callable[..., Any]
 """Uses so many engines once each, and answers what keeps them; calls something before and after each use."""
-
-
-class Base(DeclarativeBase):
-    """Of the one table."""
-
-
-class Item(Base):
-    """A row."""
-
-    __tablename__ = "item"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    value: Mapped[int] = mapped_column(default=0)
 
 
 def measure(rounds: int) -> list[Row]:
@@ -64,7 +54,7 @@ def measure(rounds: int) -> list[Row]:
             except pytest.skip.Exception as missing:
                 print(missing, file=sys.stderr)
                 continue
-            _make(database.url())
+            make_table(database.url())
             for driver in SYNC_DRIVERS[mark_of(target)]:
                 rows += _threads(f"{target}, {driver}", database.url(driver))
             for driver in ASYNC_DRIVERS[mark_of(target)]:
@@ -72,15 +62,6 @@ def measure(rounds: int) -> list[Row]:
     finally:
         servers.close()
     return rows
-
-
-def _make(url: str) -> None:
-    engine = sa.create_engine(url)
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add(Item(id=1))
-        session.commit()
-    engine.dispose()
 
 
 # -- threads

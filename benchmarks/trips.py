@@ -28,7 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from polysession import AsyncSessions, Sessions
 from polysession.testing.proxy import FaultProxy
 
-__all__ = ["WORKS", "measure"]
+__all__ = ["WORKS", "Item", "make_table", "measure"]
 
 WORKS: Final = ("nothing", "read a row", "write a row", "read and change", "read ten times", "ten at once")
 _TARGETS: Final = ("pg18", "mariadb")
@@ -73,7 +73,7 @@ def measure(rounds: int) -> list[Row]:
             except pytest.skip.Exception as missing:
                 print(missing, file=sys.stderr)
                 continue
-            _make(database.url())
+            make_table(database.url())
             for driver in SYNC_DRIVERS[mark_of(target)]:
                 rows += _threads(f"{target}, {driver}", database.url(driver))
             for driver in ASYNC_DRIVERS[mark_of(target)]:
@@ -83,7 +83,8 @@ def measure(rounds: int) -> list[Row]:
     return rows
 
 
-def _make(url: str) -> None:
+def make_table(url: str) -> None:
+    """Make the table, with its one row."""
     engine = sa.create_engine(url)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
