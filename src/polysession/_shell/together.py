@@ -37,12 +37,12 @@ def execute_together(session: Session, statements: Sequence[Any]) -> list[Result
     """The results of all statements, in one flight where that can be. Raises the error of the first one that failed,
     when all have been executed. Below asyncio, called where SQLAlchemy can await."""
     holding = holding_of(session)
-    if holding is None or len(statements) < 2 or not _flies(session, holding):
+    if holding is None or len(statements) < 2 or not _flies(holding):
         return [session.execute(statement) for statement in statements]
     return Flight(session, holding).execute(statements)
 
 
-def _flies(session: Session, holding: Holding) -> bool:
+def _flies(holding: Holding) -> bool:
     """Its statements run each on its own, and the driver can send them together."""
     if holding.leases is None or holding.only is None or holding.flight is not None:
         return False
