@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from polysession import AsyncSessions
 from polysession.errors import DeadlineExceeded, JoinRefused
+from polysession.testing.proxy import FaultProxy
 
 from .cells import Cell
 from .schema import Item
@@ -44,6 +45,50 @@ async def test_a_deadline_is_the_units_alone(cell: Cell) -> None:
         await session.execute(sa.text(short))
         session.add(Item(id=1, name="one"))
     assert cell.witness.items() == [1]
+
+
+async def test_a_limit_that_is_undone_stays_undone(cell: Cell) -> None:
+    """The limit of a unit without a transaction reaches none that follows, whatever becomes of the one in between."""
+    if cell.engine in ("sqlite", "pgbouncer"):
+        cell.differs("the limit is the driver's" if cell.engine == "sqlite" else "such a unit cannot have a deadline")
+        return
+    door = cell.door(pool={"size": 1})
+    limit = sa.text("show statement_timeout" if cell.is_postgres else "select @@max_statement_time")
+    async with door.begin() as session:
+        none = await session.scalar(limit)
+    for between in (None, 60.0):
+        async with door.begin(propagation="not_supported", deadline=3) as session:
+            assert await session.scalar(limit) != none
+        with pytest.raises(ZeroDivisionError):
+            async with door.begin(deadline=between) as session:
+                assert (await session.scalar(limit) == none) is (between is None)
+                raise ZeroDivisionError
+        async with door.begin() as session:
+            assert await session.scalar(limit) == none
+        async with door.begin(propagation="not_supported") as session:
+            assert await session.scalar(limit) == none
+
+
+async def test_a_limit_is_said_once(cell: Cell) -> None:
+    """Units that follow each other with the same deadline tell the server of it once, where it outlives a unit."""
+    if cell.engine in ("sqlite", "pgbouncer"):
+        cell.differs("the limit is the driver's" if cell.engine == "sqlite" else "it ends with the transaction")
+        return
+    with FaultProxy.before(cell.url) as proxy:
+        door = cell.door({"default": cell.table(url=proxy.url, pool={"size": 1})})
+
+        async def unit(deadline: float | None) -> int:
+            with proxy.counting() as count:
+                async with door.read(deadline=deadline) as session:
+                    await session.execute(sa.text("select 1"))
+            return count.round_trips
+
+        for _ in range(8):  # statements are prepared, and remembered
+            await unit(None)
+            await unit(60)
+        assert [await unit(60) for _ in range(5)] == [1] * 5
+        assert [await unit(None) for _ in range(3)] == [2, 1, 1]
+        await door.close()
 
 
 async def test_a_deadline_before_commit(door: AsyncSessions, cell: Cell) -> None:

@@ -36,7 +36,7 @@ from .raw import ReadConnection
 from .resetting import reset, seen_by_server
 from .sqlite import RAW
 from .verdicts import Judge, Order
-from .watch import watch_of
+from .watch import KNOWN, LIMIT, watch_of
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
@@ -70,6 +70,7 @@ def keep_clean(engine: Engine, endpoint: Endpoint, upkeep: Upkeep) -> Judge | No
     if how is Reset.NEVER:
         return None
     pooled = endpoint.pooler is Pooler.TRANSACTION
+    engine.update_execution_options(**{KNOWN: True})
     upkeep.when_back(_close_if_unfit)
     upkeep.when_new(_remember_reported)
     upkeep.reset = functools.partial(_returned, engine, how is Reset.ALWAYS, pooled)
@@ -190,6 +191,7 @@ def _returned(engine: Engine, always: bool, pooled: bool, connection: Any, recor
             info[_CLOSE] = True
         return
     dialect = engine.dialect
+    info.pop(LIMIT, None)  # undone with the rest
     try:
         # the others' way to reset does it, or the connection is closed
         if dialect.name == "postgresql" and not state.transaction_was_reset:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy.engine import Connection, Engine
 
@@ -19,20 +20,35 @@ from ..failures import Kind
 from . import pooled
 from .lease import cursor_of
 from .loan import Loan
+from .notes import say
 from .signs import kind_of, said_by_server, takes_transaction
 from .sqlite import RAW
 
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["Watch", "attach", "watch_of"]
+__all__ = ["KNOWN", "LIMIT", "Watch", "attach", "watch_of"]
 
 MARK = "_polysession_watch"
 """The attribute of SQLAlchemy's connection that has the watch of its session; `sending` reads it by this name."""
-_UNDO = "polysession_undo"
-"""Where a connection keeps what undoes a limit that outlived its unit; done before its next use, not before."""
+LIMIT: Final = "polysession_limit"
+"""Where a connection keeps the `Limit` that outlived its unit; the next one keeps it, says another, or undoes it."""
+KNOWN: Final = "polysession_known"
+"""The option of an engine whose connections are reset when something else was set on them."""
 _SLACK = 0.05
 """Seconds by which a statement's own limit may lag behind the deadline before it is said again."""
+
+
+class Limit(NamedTuple):
+    """How long the statements of a connection may take, also in the units that come after."""
+
+    seconds: float
+    """0.0: it is the deadline of one unit, of no use for another."""
+    undo: str | Callable[[], None]
+
+    def serves(self, left: float) -> bool:
+        """It is good enough for who has so many seconds left: it ends nothing before."""
+        return left <= self.seconds and not _lags(self.seconds, left)
 
 
 class Watch:
@@ -112,28 +128,50 @@ class Watch:
             if left <= 0:
                 raise self.exceeded("before a statement")
             limit = self.limits.get(connection.engine)
-            if limit is None or left < limit * 0.9 - _SLACK:
-                self.limits[connection.engine] = left
+            if limit is None or _lags(limit, left):
                 self._limit_statements(connection, left)
                 if self.is_over:  # telling the server has taken the rest of it
                     raise self.exceeded("before a statement")
         elif self.limits and self.limits.pop(connection.engine, None) is not None:
             self._lift_limit(connection)
 
+    def begun(self, connection: Connection, info: Any) -> None:
+        """The unit has taken a connection that still has the limit of the one before: this one's own from here on."""
+        limit: Limit = info[LIMIT]
+        left = self._left()
+        if left > 0 and not self._takes_over(limit, left, connection.engine):
+            self._limit_statements(connection, left)
+        elif left <= 0 and self._ends_with_transaction(connection):
+            _say(connection, _DEFAULT)  # a rollback of the unit would undo the undoing
+        elif left <= 0:
+            _undo(connection, info.pop(LIMIT).undo)
+
     def reseated(self, loan: Loan) -> None:
         """The unit has another connection: undo what was set for somebody else; what holds here is said anew."""
         self.spent_before = (self.statements, self.in_database)
         assert loan.engine is not None
         self.limits.pop(loan.engine, None)
-        undo = loan.info.pop(_UNDO, None)
+        limit: Limit | None = loan.info.get(LIMIT)
+        if limit is None:
+            return
+        if (left := self._left()) > 0:
+            self._takes_over(limit, left, loan.engine)  # or `before` says its own in its place
+            return
+        undo = loan.info.pop(LIMIT).undo
         if isinstance(undo, str):
-            cursor = loan.seat().cursor()
-            try:
-                cursor.execute(undo)
-            finally:
-                cursor.close()
-        elif undo is not None:
+            say(loan.seat().cursor(), undo)
+        else:
             undo()
+
+    def _takes_over(self, limit: Limit, left: float, engine: Engine) -> bool:
+        if not limit.serves(left) or not engine.get_execution_options().get(KNOWN):
+            return False
+        self.limits[engine] = limit.seconds
+        return True
+
+    def _left(self) -> float:
+        """Seconds until its deadline; 0 if it has none."""
+        return 0.0 if self.deadline_at is None else self.deadline_at - time.monotonic()
 
     def sends(self) -> float:
         """COMMIT or ROLLBACK is about to be sent: when. For statements `sending` does the same without a call."""
@@ -251,7 +289,8 @@ class Watch:
         """The deadline has passed."""
         return self.deadline_at is not None and time.monotonic() >= self.deadline_at
 
-    def _limit_statements(self, connection: Connection, seconds: float) -> None:
+    def _limit_statements(self, connection: Connection, left: float) -> None:
+        seconds = self.limits[connection.engine] = _rounded(left)
         # a mysql:// URL may lead to MariaDB, whose setting has another name
         is_mariadb = getattr(connection.dialect, "is_mariadb", False)
         dialect = dialects.of("mariadb" if is_mariadb else connection.dialect.name)
@@ -259,21 +298,43 @@ class Watch:
             raw = connection.info.get(RAW)
             if raw is not None:
                 raw.stop_at(self.deadline_at)
-                connection.info[_UNDO] = raw.never_stop
+                connection.info[LIMIT] = Limit(0.0, raw.never_stop)
             return
-        in_transaction = self.in_transaction or pooled.reads_in_transaction(connection.engine)
-        setting = dialect.statement_timeout(seconds, in_transaction=in_transaction)
-        if setting is not None:
-            _say(connection, setting.apply)
-            if setting.undo:
-                connection.info[_UNDO] = setting.undo
+        setting = dialect.statement_timeout(seconds, in_transaction=self._is_in_transaction(connection))
+        if setting is None:
+            return
+        if setting.undo:
+            connection.info[LIMIT] = Limit(0.0, setting.undo)  # until it is known to be said
+        _say(connection, setting.apply)
+        if setting.undo:
+            connection.info[LIMIT] = Limit(seconds, setting.undo)
 
     def _lift_limit(self, connection: Connection) -> None:
-        undo = connection.info.pop(_UNDO, None)
-        if undo is None and connection.dialect.name == "postgresql":
-            # what was said with SET LOCAL ends with the transaction, but its limit was that of a part of it
-            undo = "SET LOCAL statement_timeout TO DEFAULT"
-        _undo(connection, undo)
+        if self._ends_with_transaction(connection):
+            _say(connection, _DEFAULT)  # its limit was that of a part of the transaction
+        elif (limit := connection.info.pop(LIMIT, None)) is not None:
+            _undo(connection, limit.undo)
+
+    def _is_in_transaction(self, connection: Connection) -> bool:
+        return self.in_transaction or pooled.reads_in_transaction(connection.engine)
+
+    def _ends_with_transaction(self, connection: Connection) -> bool:
+        """What is set here is undone at the latest when the transaction ends, in one way or another."""
+        return connection.dialect.name == "postgresql" and self._is_in_transaction(connection)
+
+
+_DEFAULT: Final = "SET LOCAL statement_timeout TO DEFAULT"
+
+
+def _rounded(left: float) -> float:
+    """A little more, in three digits: the same for units with the same deadline, though each has used some of it."""
+    grain: float = 10 ** (math.floor(math.log10(left)) - 2)
+    return math.ceil(left / grain) * grain
+
+
+def _lags(limit: float, left: float) -> bool:
+    """It would end a statement too late for who has so many seconds left."""
+    return left < limit * 0.9 - _SLACK
 
 
 def _undo(connection: Connection, undo: Any) -> None:
@@ -302,8 +363,8 @@ def attach(connection: Connection, watch: Watch, info: Any) -> None:
     watch.ended = time.perf_counter()
     if watch.holding.only is not None:
         watch.spent_before = (watch.statements, watch.in_database)
-    if _UNDO in info:
-        _undo(connection, info.pop(_UNDO))
+    if LIMIT in info:
+        watch.begun(connection, info)
 
 
 def watch_of(connection: Connection) -> Watch | None:
