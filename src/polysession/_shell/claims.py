@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from .._core.seats import Ticket
+from .places import current_task
 
 if TYPE_CHECKING:
     from .pool import FairPool
@@ -132,6 +133,7 @@ class Claim(Ticket[ConnectionPoolEntry]):
         "refused",
         "severed",
         "since",
+        "task",
         "thread",
     )
 
@@ -141,6 +143,8 @@ class Claim(Ticket[ConnectionPoolEntry]):
         self.asker = asker
         self.attempt = weakref.ref(attempt)
         self.thread = threading.get_ident()
+        task = current_task() if asker is None and pool._is_asyncio else None  # that of an asker is known
+        self.task = None if task is None else weakref.ref(task)
         self.since = self.asked_at
         self.handed_out = False
         """SQLAlchemy has the connection and may have touched it."""
@@ -167,6 +171,8 @@ class Claim(Ticket[ConnectionPoolEntry]):
     def __str__(self) -> str:
         if self.asker is not None:
             return self.asker.describe()
+        if self.task is not None and (task := self.task()) is not None:
+            return f"task {task.get_name()!r}"
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         return f"thread {names.get(self.thread, self.thread)!r}"
 
