@@ -6,7 +6,6 @@ import asyncio
 import functools
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -74,6 +73,7 @@ from ._shell.left_behind import left_by_another
 from ._shell.outside import BLOCK
 from ._shell.pausing import pause
 from ._shell.places import caller
+from ._shell.threads import Bell
 from ._shell.unopened import leave_again, refuse_attribute, refuse_door, refuse_leaving
 from ._shell.uses import FREE
 from ._shell.works import (
@@ -537,17 +537,16 @@ class Sessions(Door):
         Those that are out later are closed when they come back. Whoever asks waits until `resume()`. A unit that needs
         one more connection waits too, and ends by its own time. Raises as `pause()`.
         """
-        end, back = until(within), threading.Event()
+        end, back = until(within), Bell()
         self.pause(*databases)
         rooms = self._steered(databases)
-        with watching(rooms, back.set):
+        with watching(rooms, back.ring):
             while True:
-                back.clear()
                 close_idle(rooms)
                 still, left = out(rooms), end - time.monotonic()
                 if not still or left <= 0:
                     return still
-                back.wait(left)
+                back.heard(left)
 
     # -- the end
 

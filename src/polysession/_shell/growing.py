@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from .claims import Claim
-from .exhausted import unanswered
 
 if TYPE_CHECKING:
     from .pool import FairPool
@@ -62,6 +61,8 @@ def grow(pool: FairPool, claim: Claim, asked_at: float) -> None:
         room.note(timeouts=1)
         if asker is not None:
             asker.waited(time.monotonic() - began)
+        from .exhausted import unanswered  # reports are needed rarely
+
         raise unanswered(room, waited)
     if claim.error is not None:
         raise claim.taken_error()

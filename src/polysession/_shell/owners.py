@@ -13,7 +13,10 @@ import asyncio
 import sys
 import threading
 import weakref
+from functools import partial
 from typing import Any, Protocol
+
+from . import threads
 
 __all__ = ["THREAD", "Life", "Owned", "forget", "watch"]
 
@@ -42,7 +45,7 @@ class Life:
             return
         left = list(self.held.values())
         try:
-            threading.Thread(target=_tell, args=(left,), name="polysession takes back", daemon=True).start()
+            threads.start(partial(_tell, left), "polysession takes back")
         except RuntimeError:  # no thread can be started
             _tell(left)
 

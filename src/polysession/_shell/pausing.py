@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from typing import Any
 
 from .._core.steps import Pause
+from .threads import Bell
 
 __all__ = ["pause", "pause_async"]
 
@@ -15,16 +15,16 @@ __all__ = ["pause", "pause_async"]
 def pause(step: Pause) -> None:
     """With threads."""
     turn = step.turn
-    called = threading.Event()
+    bell = Bell()
     if turn is None or turn.beaten:
         time.sleep(step.seconds)
         return
-    if not turn.await_call(called.set):
+    if not turn.await_call(bell.ring):
         return  # its turn has come meanwhile
     try:
         while (left := _left(step)) > 0:
             moved = turn.moved
-            if called.wait(left) or turn.moved == moved or turn.is_first:
+            if bell.heard(left) or turn.moved == moved or turn.is_first:
                 return
     finally:
         turn.wake = None

@@ -22,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from .._core.seats import Handed, Keep, Retire, Ticket, Wait
 from ..failures import Kind
+from . import threads
 from .claims import Asker, Attempt, Claim, Growth, asking, opening, starting
 from .growing import AGAIN, grow, time_is_up
 from .lease import Lease
@@ -323,10 +324,8 @@ class FairPool(Pool):
 
     def beside(self, work: Callable[[], object], name: str) -> object:
         """Do it in a thread of its own."""
-        run = contextvars.copy_context().run  # who connects may look there
-        thread = threading.Thread(target=run, args=(work,), name=name, daemon=True)
-        thread.start()
-        return thread
+        threads.start(partial(contextvars.copy_context().run, work), name)  # who connects may look there
+        return None
 
     def park(self, claim: Claim, seconds: float) -> bool:
         """Wait until woken; False after `seconds`."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ..errors import CheckoutTimeout
 from . import knots
 from .claims import OPENER, Attempt, Claim
-from .exhausted import exhausted, overloaded
 from .room import LOOK_AGAIN
 
 if TYPE_CHECKING:
@@ -84,6 +83,8 @@ def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, 
         if may_insist and room.insist(claim, beside=beside):
             break
         if left <= 0 and room.withdraw(claim):
+            from .exhausted import exhausted  # reports are needed rarely
+
             raise exhausted(room, claim.kind, now - began)
         if claim.impatient:
             pool.recall()
@@ -104,6 +105,8 @@ def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, 
                 if now - began > max((until - began) / 2, LOOK_AGAIN) and until - now > LOOK_AGAIN:  # it takes a while
                     room.collect(rarely=room.moves(claim.kind, began))
     if claim.refused:
+        from .exhausted import overloaded  # reports are needed rarely
+
         raise overloaded(room, claim.kind, time.monotonic() - began)
     if claim.error is not None:
         raise claim.taken_error()

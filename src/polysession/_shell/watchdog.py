@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
+from .threads import Bell, start
+
 __all__ = ["Bounded", "bound", "free"]
 
 _EVERY = 0.1
@@ -42,25 +44,25 @@ class _Watchdog:
         """The thread will look at what is watched before it sleeps for long."""
         self.was_used = False
         """Something was bound since it looked."""
-        self._wake = threading.Event()
+        self._bell = Bell()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self.runs = False
 
     def rouse(self) -> None:
         """There is something to be watched now."""
         if sys.is_finalizing():
             return  # no thread runs any more: who starts one would wait for it for ever, as for a lock that one had
-        self._wake.set()
+        self._bell.ring()
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="polysession-watchdog", daemon=True)
-                self._thread.start()
+            if not self.runs:
+                start(self._run, "polysession-watchdog")
+                self.runs = True  # an interrupt before this leaves two, which do no harm to each other
 
     def _run(self) -> None:
         lingers_until = 0.0
         while True:
             self.looks = True
-            self._wake.clear()
+            self._bell.heard(0.0)
             now = time.monotonic()
             next_at = now + _EVERY
             if self.was_used:
@@ -77,11 +79,11 @@ class _Watchdog:
                 time.sleep(max(0.0, next_at - time.monotonic()))
                 continue
             self.looks = False
-            if self.watched or self._wake.wait(_IDLE):
+            if self.watched or self._bell.heard(_IDLE):
                 continue
             with self._lock:
-                if not self.watched and not self._wake.is_set():
-                    self._thread = None
+                if not self.watched and not self._bell.heard(0.0):
+                    self.runs = False
                     return
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.engines.process import wait_until
 
 from polysession._core.seats import Seats
-from polysession._shell import proxied
+from polysession._shell import proxied, threads
 from polysession._shell import room as room_module
 from polysession._shell.claims import Attempt, Claim
 from polysession._shell.liveness import life_of
@@ -34,6 +35,7 @@ FILES = (
     "polysession/_shell/pool.py",
     "polysession/_shell/proxied.py",
     "polysession/_shell/room.py",
+    "polysession/_shell/threads.py",
     "polysession/_shell/waiting.py",
     "polysession/_shell/lease.py",
     "polysession/_shell/loan.py",
@@ -50,6 +52,31 @@ def _nothing_keeps_tracebacks() -> Iterator[None]:
     yield
     gc.unfreeze()
     logging.disable(logging.NOTSET)
+
+
+class Begun:
+    """What was begun in threads, and what of that has ended. In the place of `_thread`."""
+
+    begun = ended = 0
+
+    @staticmethod
+    def start_new_thread(start: Callable[..., None], arguments: tuple[Callable[[], object], str]) -> None:
+        """Count it only if there is a thread."""
+        work, name = arguments
+
+        def counted() -> None:
+            try:
+                work()
+            finally:
+                Begun.ended += 1
+
+        _thread.start_new_thread(start, (counted, name))
+        Begun.begun += 1
+
+
+@pytest.fixture(autouse=True)
+def _threads_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_thread", Begun)
 
 
 class Tenant:
@@ -418,14 +445,12 @@ def _interrupt_everywhere(scene: Callable[[Bench], Callable[[], None]], event: s
 
         reached = interrupt_at(number, FILES, attempt, event=event)
         del work, attempt
+        wait_until(lambda: Begun.ended == Begun.begun, 30, what="nothing is being opened", every=0)
         _check(bench, f"{scene.__name__}, interrupted at {event} {number}")
     return number
 
 
 def _check(bench: Bench, what: str) -> None:
-    for thread in threading.enumerate():
-        if thread.name.startswith("polysession opens"):
-            thread.join(30)
     room = bench.room
     room.timeout = 0.0
     bench.read.opens_here = True

@@ -69,7 +69,7 @@ def test_the_thread_ends_when_there_is_nothing_to_watch(monkeypatch: object) -> 
             held = Held()
             bound(held, time.monotonic())
             assert held.severed.wait(10)
-            wait_until(lambda: dog._thread is None, what="the thread ended")
+            wait_until(lambda: not dog.runs, what="the thread ended")
     finally:
         watchdog._current.dog, watchdog._IDLE = kept, idle
 

@@ -1,0 +1,51 @@
+"""Threads and calls between threads that a KeyboardInterrupt cannot leave half done.
+
+Python raises it between any two steps of the main thread, also inside of its own `threading`: `Thread.start` waits on a
+condition until the new thread has said that it runs, and `Event.set` notifies by one. An interrupt that comes when the
+condition's lock was taken and the block that gives it back was not yet entered leaves it taken for good (CPython 3.11,
+Lib/threading.py, `Condition.__enter__`), and the other thread waits for it for ever: a connection that it was to open
+is never opened, a unit that it was to end never ends. Nothing here takes more than one step of the interpreter.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+__all__ = ["Bell", "start"]
+
+
+def start(work: Callable[[], object], name: str) -> None:
+    """Have `work` done in a daemon thread with this name. Raises `RuntimeError` if no thread can be started.
+
+    The named thread is started by a nameless one, in which no interrupt is raised.
+    """
+    _thread.start_new_thread(_start, (work, name))
+
+
+def _start(work: Callable[[], object], name: str) -> None:
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError:  # there is no room for one more, but there is this one
+        work()
+
+
+class Bell:
+    """Wakes one thread that waits. Any thread may ring; rung several times before it is heard, it was rung once."""
+
+    __slots__ = ("_silence",)
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """Wake who waits, or who waits next."""
+        with suppress(RuntimeError):  # it was rung, and nobody has heard it yet
+            self._silence.release()
+
+    def heard(self, seconds: float) -> bool:
+        """Wait for `seconds` at most; whether it was rung since it was heard the last time."""
+        return self._silence.acquire(timeout=max(0.0, seconds))
