@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick coverage lint format conformance prove matrix bench engines venv lock clean
+.PHONY: help demo test quick coverage lint format conformance prove matrix bench bench-quick bench-venv engines venv lock clean
 
 ifndef PYTHON
 PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -12,6 +12,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 endif
 VENV ?= .venv
 VENV_DEMO ?= .venv-demo
+VENV_BENCH ?= .venv-bench
 WORKERS ?= 2
 ARGS ?=
 FETCH ?= --optional
@@ -67,8 +68,15 @@ matrix: engines ## the tests on every Python 3.11 to 3.13 that is found here
 	done; \
 	if [ -n "$$failed" ]; then echo "failed on Python$$failed" >&2; exit 1; fi
 
-bench: venv ## figures: what polysession costs beside plain SQLAlchemy
-	$(RUN) benchmarks $(ARGS)
+bench: bench-venv engines ## figures: polysession beside SQLAlchemy, the drivers' own pools and frameworks; ARGS="NAME"
+	$(VENV_BENCH)/bin/python -m benchmarks $(ARGS)
+
+bench-quick: bench-venv engines ## the comparison with all of them in five minutes
+	$(VENV_BENCH)/bin/python -m benchmarks peers --quick
+
+bench-venv: # with the frameworks that polysession is compared with
+	@$(call need_python)
+	@$(PYTHON) tools/environment.py make $(VENV_BENCH) requirements-bench.txt
 
 engines: venv ## unpack the database engines that are missing into .engines/, and list all
 	@$(VENV)/bin/python tools/engines.py fetch $(FETCH)
@@ -80,6 +88,7 @@ venv: ## the environment of the developers, in .venv
 
 lock: ## pin the newest allowed packages anew (needs uv and network)
 	$(COMPILE) --upgrade --group dev $(EXTRAS) --output-file requirements-dev.txt
+	$(COMPILE) --upgrade --group bench $(EXTRAS) --constraint requirements-dev.txt --output-file requirements-bench.txt
 	$(COMPILE) --upgrade --group build --extra demo --constraint requirements-dev.txt --output-file requirements-demo.txt
 
 clean: ## remove environments, engines, caches and results

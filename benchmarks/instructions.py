@@ -19,11 +19,11 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from . import overhead
 
-__all__ = ["measure"]
+__all__ = ["Counter", "measure", "valgrind"]
 
 _TIMES: Final = 100
 """Times that each work is counted, of the units of ten statements a tenth; before that it is done as often, since the
@@ -34,29 +34,37 @@ Row = dict[str, object]
 
 def measure(rounds: int) -> list[Row]:
     """The rows of the table; none without valgrind. One round is enough."""
-    valgrind = shutil.which("valgrind")
-    if valgrind is None or shutil.which("callgrind_control") is None:
-        print("instructions are counted by valgrind (Debian: apt install valgrind)", file=sys.stderr)
-        return []
+    found = valgrind()
     rows: list[Row] = []
+    if found is None:
+        return rows
     for name, sync, asynchronous in overhead.places():
         for door, url in (("sync", sync), ("async", asynchronous)):
             if url is not None and not url.startswith("sqlite+aiosqlite"):
-                rows += _counted(valgrind, door, name, url)
+                rows += _counted(found, door, name, url)
     return rows
 
 
-def _counted(valgrind: str, door: str, name: str, url: str) -> list[Row]:
+def valgrind() -> str | None:
+    """Its command; None, and a word about it, where it is missing."""
+    found = shutil.which("valgrind")
+    if found is None or shutil.which("callgrind_control") is None:
+        print("instructions are counted by valgrind (Debian: apt install valgrind)", file=sys.stderr)
+        return None
+    return found
+
+
+def _counted(command: str, door: str, name: str, url: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         options = ["-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out"]
         child = [sys.executable, "-m", "benchmarks.instructions", door, name, url, folder]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
-        done = subprocess.run([valgrind, *options, *child], stdout=subprocess.PIPE, check=True, env=environment)
+        done = subprocess.run([command, *options, *child], stdout=subprocess.PIPE, check=True, env=environment)
     rows: list[Row] = json.loads(done.stdout)
     return rows
 
 
-class _Counter:
+class Counter:
     """Counts the instructions of this process, which runs below callgrind."""
 
     def __init__(self, folder: Path) -> None:
@@ -79,6 +87,24 @@ class _Counter:
         assert found is not None
         return int(found[1]) - self.idle
 
+    def of(self, work: Callable[[], object], times: int) -> float:
+        """Thousand instructions of one, when it has been done as often: the interpreter adapts itself to it."""
+        for _ in range(times):
+            work()
+        self.begin()
+        for _ in range(times):
+            work()
+        return self.end() / times / 1000
+
+    async def of_async(self, work: Callable[[], Awaitable[object]], times: int) -> float:
+        """The same for asyncio."""
+        for _ in range(times):
+            await work()
+        self.begin()
+        for _ in range(times):
+            await work()
+        return self.end() / times / 1000
+
     @staticmethod
     def _control(*words: str) -> None:
         command = ["callgrind_control", *words, str(os.getpid())]
@@ -99,36 +125,21 @@ def _times(bound: str) -> int:
     return _TIMES // 10 if bound == "unit of 10" else _TIMES
 
 
-def _sync(counter: _Counter, name: str, url: str) -> list[Row]:
+def _sync(counter: Counter, name: str, url: str) -> list[Row]:
     rows: list[Row] = []
     with overhead.with_threads(url) as pairs:
         for what, bound, ours, plain in pairs:
-            found: list[float] = []
-            for work in (ours, plain):
-                for _ in range(_times(bound)):
-                    work()
-                counter.begin()
-                for _ in range(_times(bound)):
-                    work()
-                found.append(counter.end() / _times(bound) / 1000)
+            found = [counter.of(work, _times(bound)) for work in (ours, plain)]
             rows.append(_told(what, name, *found))
     return rows
 
 
-async def _async(counter: _Counter, name: str, url: str) -> list[Row]:
+async def _async(counter: Counter, name: str, url: str) -> list[Row]:
     rows: list[Row] = []
 
     async def use(pair: overhead.Pair) -> None:
         what, bound, ours, plain = pair
-        found: list[float] = []
-        works: list[Callable[[], Awaitable[Any]]] = [ours, plain]
-        for work in works:
-            for _ in range(_times(bound)):
-                await work()
-            counter.begin()
-            for _ in range(_times(bound)):
-                await work()
-            found.append(counter.end() / _times(bound) / 1000)
+        found = [await counter.of_async(work, _times(bound)) for work in (ours, plain)]
         rows.append(_told(what, name, *found))
 
     await overhead.with_tasks(url, use)
@@ -138,7 +149,7 @@ async def _async(counter: _Counter, name: str, url: str) -> list[Row]:
 def _main(door: str, name: str, url: str, folder: str) -> None:
     gc.disable()
     logging.disable()  # callgrind is slow, and the units stay open for so long that it is told
-    counter = _Counter(Path(folder))
+    counter = Counter(Path(folder))
     rows = _sync(counter, name, url) if door == "sync" else asyncio.run(_async(counter, name, url))
     print(json.dumps(rows))
 

@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from statistics import quantiles
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -26,7 +26,7 @@ from polysession.testing.proxy import FaultProxy
 
 from .trips import Item, make_table
 
-__all__ = ["COLUMNS", "ENGINES", "measure"]
+__all__ = ["COLUMNS", "ENGINES", "FEWER", "PLAIN", "SIDES", "Side", "measure", "memory", "trips"]
 
 ENGINES: Final = 200
 FEWER: Final = 40
@@ -68,20 +68,15 @@ def measure(rounds: int) -> list[Row]:
 
 
 def _threads(where: str, url: str) -> list[Row]:
-    sides: dict[str, tuple[Callable[[str], Use], Callable[[str], object]]] = {
-        "polysession, begin": (lambda url: _ours(url, "begin"), lambda url: _connect(url, "begin")),
-        "polysession, read": (lambda url: _ours(url, "read"), lambda url: _connect(url, "read")),
-        "SQLAlchemy": (_plain, _connect_plain),
-    }
     return [
         {
             "where": where,
-            "side": side,
-            "round trips": _trips(url, connect),
-            "KiB each": round(_memory(make(url), FEWER if side == "SQLAlchemy" else ENGINES) / 1024, 1),
-            "first use, ms": round(_time(make(url)) * 1000, 1),
+            "side": name,
+            "round trips": trips(url, side.connect),
+            "KiB each": round(memory(side.use(url), FEWER if name == PLAIN else ENGINES) / 1024, 1),
+            "first use, ms": round(_time(side.use(url)) * 1000, 1),
         }
-        for side, (make, connect) in sides.items()
+        for name, side in SIDES.items()
     ]
 
 
@@ -124,7 +119,7 @@ def _plain(url: str) -> Use:
     return use
 
 
-def _memory(use: Use, many: int) -> float:
+def memory(use: Use, many: int) -> float:
     """Bytes for each; what is the same for all is there before."""
     others = use(3)
     gc.collect()
@@ -155,7 +150,8 @@ def _close(*kept: Any) -> None:
             one.close()
 
 
-def _trips(url: str, connect: Callable[[str], object]) -> int:
+def trips(url: str, connect: Callable[[str], object]) -> int:
+    """The round trips of what `connect` does with a URL."""
     with FaultProxy.before(url) as proxy:
         with proxy.counting() as counted:
             connect(proxy.url)
@@ -171,6 +167,21 @@ def _connect_plain(url: str) -> None:
     engine = sa.create_engine(url)
     engine.connect().close()
     engine.dispose()
+
+
+class Side(NamedTuple):
+    """Who makes engines: how they are used behind a URL, and how one connects."""
+
+    use: Callable[[str], Use]
+    connect: Callable[[str], object]
+
+
+PLAIN: Final = "SQLAlchemy"
+SIDES: Final = {
+    "polysession, begin": Side(lambda url: _ours(url, "begin"), lambda url: _connect(url, "begin")),
+    "polysession, read": Side(lambda url: _ours(url, "read"), lambda url: _connect(url, "read")),
+    PLAIN: Side(_plain, _connect_plain),
+}
 
 
 # -- tasks
@@ -192,4 +203,4 @@ def _tasks(where: str, url: str) -> Sequence[Row]:
         "polysession, read": lambda url: asyncio.run(ours(url, "read")),
         "AsyncSession's engine": lambda url: asyncio.run(plain(url)),
     }
-    return [{"where": where, "side": side, "round trips": _trips(url, connect)} for side, connect in sides.items()]
+    return [{"where": where, "side": side, "round trips": trips(url, connect)} for side, connect in sides.items()]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-LISTS = ("requirements-dev.txt", "requirements-demo.txt")
+LISTS = ("requirements-dev.txt", "requirements-demo.txt", "requirements-bench.txt")
 NEEDS_A_COMPILER = "mysqlclient"
 
 
@@ -67,10 +67,22 @@ def test_the_demonstrations_list_is_its_extra_and_what_builds_us(pyproject: dict
     assert set(declared(wanted, pyproject)) <= pinned("requirements-demo.txt").keys()
 
 
-def test_both_lists_agree() -> None:
+def test_the_benchmarks_list_has_what_is_compared(pyproject: dict[str, Any]) -> None:
+    """`make bench` installs the group "bench" and every driver."""
+    extras = pyproject["project"]["optional-dependencies"]
+    wanted = [
+        *pyproject["project"]["dependencies"],
+        *pyproject["dependency-groups"]["bench"],
+        *(requirement for name, extra in extras.items() if name != NEEDS_A_COMPILER for requirement in extra),
+    ]
+    assert set(declared(wanted, pyproject)) <= pinned("requirements-bench.txt").keys()
+
+
+def test_all_lists_agree() -> None:
     """A package has one version, wherever it is pinned."""
-    dev, demo = map(pinned, LISTS)
+    dev, demo, bench = map(pinned, LISTS)
     assert demo.items() <= dev.items()
+    assert {name: bench[name] for name in dev.keys() & bench.keys()}.items() <= dev.items()
 
 
 @pytest.mark.parametrize("name", LISTS)
