@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from polysession import AsyncSessions, Sessions
 from polysession.testing.proxy import FaultProxy
 
-from .trips import Item, make_table
+from .table import Item, make_table
 
 __all__ = ["COLUMNS", "ENGINES", "FEWER", "PLAIN", "SIDES", "Side", "measure", "memory", "trips"]
 

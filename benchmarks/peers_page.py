@@ -59,8 +59,8 @@ _PARTS: Final[Mapping[str, str]] = {
     "trips": """
 ## Round trips
 
-Waits for the server in each unit of work, counted by a proxy. Ten reads are those that do not depend on each other: by
-`batch()`, and one after the other by all others.
+Waits for the server in each unit of work, counted by a proxy. What is read at once does not depend on each other: ours
+is `batch()`, psycopg's `pipeline()`. The same on other servers: [round trips](round-trips.md).
 """,
     "instructions": """
 ## Instructions of the client

@@ -49,7 +49,7 @@ def page(found: Mapping[str, Any]) -> str:
     rows: Sequence[Mapping[str, Any]] = found["trips"]
     columns = ("where", "side", *WORKS)
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(_shown(row[column]) for column in columns)} |" for row in rows]
+    lines += [f"| {' | '.join(_shown(row.get(column, '')) for column in columns)} |" for row in rows]
     made = f"Counted with Python {found['python']} and SQLAlchemy {found['sqlalchemy']}."
     return "\n".join([_HEAD, made, "", *lines]) + "\n"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from . import counted, several, tasks, threads
-from .works import CHANGE, NOTHING, READ, TEN, WRITE
+from .works import AT_ONCE, CHANGE, NOTHING, READ, TEN, WRITE
 
 __all__ = ["ASYNCPG", "BARS", "ONE_FLIGHT", "PSYCOPG", "SYNC", "Bar", "Judged", "judge"]
 
@@ -204,11 +204,12 @@ BARS: Final[Sequence[Bar]] = (
         Bar(
             figure="time: ten reads at once, 2 ms away, to one by one",
             kind="wall",
-            work=TEN,
+            work=AT_ONCE,
             where=where,
             bar=0.15,
             of="ratio",
             peer=peer,
+            peer_work=TEN,
             link_ms=2.0,
             unit="µs",
         )

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from sqlalchemy.engine import make_url
 
-from .works import CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Item, Works
+from ..table import Item
+from .works import CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Works
 
 __all__ = ["FRAMEWORKS", "PACKAGES"]
 

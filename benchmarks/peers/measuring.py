@@ -11,16 +11,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from ..table import make_table
 from . import counted, crowds, several, sqlite, tasks, threads, timing
 from .effort import FULL, Effort
 from .frameworks import PACKAGES
-from .works import Row, make_table
+from .works import Row
 
 __all__ = ["PARTS", "measure", "processor", "versions"]
 
 TARGET: Final = "pg18"
 PARTS: Final = ("trips", "instructions", "cpu", "wall", "rate", "turns", "several", "engines", "sqlite")
-_RATE: Final = (threads.OURS, threads.POOL, "psycopg_pool, autocommit", threads.CORE, threads.SESSION)
+_RATE: Final = (threads.OURS, threads.POOL, threads.ALONE, threads.CORE, threads.SESSION)
 _DISTRIBUTIONS: Final = ("psycopg", "psycopg-pool", "asyncpg", "aiosqlite", *PACKAGES)
 
 

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from polysession import AsyncSessions
 
+from ..table import Item, make_table
 from .effort import Effort
 from .tasks import OURS, SESSION
 from .timing import Spread
-from .works import READ, Item, Row, make_table, texts
+from .works import READ, Row, texts
 
 __all__ = ["DRIVER", "measure"]
 

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from polysession import AsyncSessions
 
-from .works import CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Item, Works, native, texts
+from ..table import Item
+from .works import AT_ONCE, CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Works, native, texts
 
-__all__ = ["ASYNCPG_POOL", "OURS", "PSYCOPG_POOL", "SESSION", "MakeAsync", "sides"]
+__all__ = ["ASYNCPG_POOL", "OURS", "PING", "PSYCOPG_POOL", "SESSION", "MakeAsync", "sides"]
 
 MakeAsync = Callable[[str, int], AbstractAsyncContextManager[Works]]
 
@@ -21,16 +22,16 @@ OURS: Final = "polysession"
 ASYNCPG_POOL: Final = "asyncpg's pool"
 PSYCOPG_POOL: Final = "psycopg_pool"
 SESSION: Final = "AsyncSession"
+PING: Final = "AsyncSession, pre_ping"
 
 
 def sides(driver: str) -> dict[str, MakeAsync]:
-    """The sides for this driver of PostgreSQL."""
-    raw = {ASYNCPG_POOL: _asyncpg_pool} if driver == "asyncpg" else {PSYCOPG_POOL: _psycopg_pool}
+    """The sides for this driver."""
     return {
         OURS: _ours,
-        **raw,
+        **_RAW.get(driver, {}),
         SESSION: _session,
-        "AsyncSession, pre_ping": lambda url, size: _session(url, size, pool_pre_ping=True),
+        PING: lambda url, size: _session(url, size, pool_pre_ping=True),
         "advanced-alchemy": _advanced_alchemy,
     }
 
@@ -38,14 +39,6 @@ def sides(driver: str) -> dict[str, MakeAsync]:
 @asynccontextmanager
 async def _ours(url: str, size: int) -> AsyncIterator[Works]:
     async with AsyncSessions({"default": {"url": url, "pool": {"size": size}}}) as door:
-
-        async def nothing() -> None:
-            async with door.read():
-                pass
-
-        async def read() -> None:
-            async with door.read() as session:
-                await session.get_one(Item, 1)
 
         async def write() -> None:
             async with door.begin() as session:
@@ -55,12 +48,12 @@ async def _ours(url: str, size: int) -> AsyncIterator[Works]:
             async with door.begin() as session:
                 (await session.get_one(Item, 1)).value += 1
 
-        async def ten() -> None:
+        async def at_once() -> None:
             async with door.read() as session:
                 for result in await door.batch(session, *[QUERY] * 10):
                     result.all()
 
-        yield {NOTHING: nothing, READ: read, WRITE: write, CHANGE: change, TEN: ten}
+        yield {**_reads(door.read), WRITE: write, CHANGE: change, AT_ONCE: at_once}
 
 
 @asynccontextmanager
@@ -166,4 +159,16 @@ async def _psycopg_pool(url: str, size: int) -> AsyncIterator[Works]:
 
             return run
 
-        yield {work: scope(*statements) for work, statements in texts("%s").items()}
+        async def at_once() -> None:
+            (read,) = texts("%s")[READ]
+            async with pool.connection() as connection, connection.pipeline():
+                for cursor in [await connection.execute(read, (1,)) for _ in range(10)]:
+                    await cursor.fetchall()
+
+        yield {work: scope(*statements) for work, statements in texts("%s").items()} | {AT_ONCE: at_once}
+
+
+_RAW: Final[dict[str, dict[str, MakeAsync]]] = {
+    "asyncpg": {ASYNCPG_POOL: _asyncpg_pool},
+    "psycopg": {PSYCOPG_POOL: _psycopg_pool},
+}

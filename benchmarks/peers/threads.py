@@ -16,18 +16,21 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from polysession import Sessions
 
+from ..table import Item
 from .frameworks import FRAMEWORKS
-from .works import CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Item, Works, native, texts
+from .works import AT_ONCE, CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Works, native, texts
 
-__all__ = ["CORE", "OURS", "POOL", "SESSION", "SIDES", "Make"]
+__all__ = ["ALONE", "CORE", "OURS", "PING", "POOL", "SESSION", "SIDES", "Make"]
 
 Make = Callable[[str, int], AbstractContextManager[Works]]
 """A side behind this URL, with so many connections. Raises `ImportError` if it is not installed."""
 
 OURS: Final = "polysession"
 POOL: Final = "psycopg_pool"
+ALONE: Final = "psycopg_pool, autocommit"
 CORE: Final = "SQLAlchemy Core"
 SESSION: Final = "Session"
+PING: Final = "Session, pre_ping"
 
 
 @contextmanager
@@ -52,10 +55,15 @@ def _ours(url: str, size: int) -> Iterator[Works]:
 
         def ten() -> None:
             with door.read() as session:
+                for _ in range(10):
+                    session.execute(QUERY).all()
+
+        def at_once() -> None:
+            with door.read() as session:
                 for result in door.batch(session, *[QUERY] * 10):
                     result.all()
 
-        yield {NOTHING: nothing, READ: read, WRITE: write, CHANGE: change, TEN: ten}
+        yield {NOTHING: nothing, READ: read, WRITE: write, CHANGE: change, TEN: ten, AT_ONCE: at_once}
 
 
 @contextmanager
@@ -146,7 +154,18 @@ def _psycopg_pool(url: str, size: int) -> Iterator[Works]:
 
             return run
 
-        yield {work: scope(*statements) for work, statements in texts("%s").items()}
+        def at_once() -> None:
+            with pool.connection() as connection:
+                _pipelined(connection)
+
+        yield {work: scope(*statements) for work, statements in texts("%s").items()} | {AT_ONCE: at_once}
+
+
+def _pipelined(connection: Any) -> None:
+    (read,) = texts("%s")[READ]
+    with connection.pipeline():
+        for cursor in [connection.execute(read, (1,)) for _ in range(10)]:
+            cursor.fetchall()
 
 
 @contextmanager
@@ -171,15 +190,20 @@ def _psycopg_pool_alone(url: str, size: int) -> Iterator[Works]:
             with pool.connection() as connection:
                 connection.execute(known[WRITE][0], (next(NUMBERS),))
 
-        yield {NOTHING: nothing, READ: lambda: reading(1), WRITE: write, TEN: lambda: reading(10)}
+        def at_once() -> None:
+            with pool.connection() as connection:
+                _pipelined(connection)
+
+        reads = {READ: lambda: reading(1), TEN: lambda: reading(10), AT_ONCE: at_once}
+        yield {NOTHING: nothing, WRITE: write, **reads}
 
 
 SIDES: Final[dict[str, Make]] = {
     OURS: _ours,
     POOL: _psycopg_pool,
-    "psycopg_pool, autocommit": _psycopg_pool_alone,
+    ALONE: _psycopg_pool_alone,
     CORE: _core,
     SESSION: _session,
-    "Session, pre_ping": lambda url, size: _session(url, size, pool_pre_ping=True),
+    PING: lambda url, size: _session(url, size, pool_pre_ping=True),
     **FRAMEWORKS,
 }

@@ -23,7 +23,7 @@ from . import link
 from .effort import Effort
 from .tasks import MakeAsync
 from .threads import Make
-from .works import READ, TEN, WORKS, Row, Works
+from .works import AT_ONCE, READ, TEN, WORKS, Row, Works
 
 __all__ = ["Spread", "cpu", "cpu_async", "trips", "trips_async", "wall", "wall_async"]
 
@@ -160,7 +160,7 @@ def _behind(url: str, added: float) -> Iterator[str]:
 
 
 def _units(effort: Effort, added: float, work: str) -> int:
-    return max(1, effort.units // (5 if added else 1) // (4 if work == TEN else 1))
+    return max(1, effort.units // (5 if added else 1) // (4 if work in {TEN, AT_ONCE} else 1))
 
 
 def _turn(sides: Mapping[str, object], number: int) -> list[str]:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.orm import Session
 
-from ..trips import Base, Item
+from ..table import Item
 
 __all__ = [
+    "AT_ONCE",
     "CHANGE",
     "NOTHING",
     "NUMBERS",
@@ -21,10 +21,8 @@ __all__ = [
     "TEN",
     "WORKS",
     "WRITE",
-    "Item",
     "Row",
     "Works",
-    "make_table",
     "native",
     "texts",
 ]
@@ -33,8 +31,10 @@ NOTHING: Final = "nothing"
 READ: Final = "read a row"
 WRITE: Final = "write a row"
 CHANGE: Final = "read and change"
-TEN: Final = "ten reads"
-WORKS: Final = (NOTHING, READ, WRITE, CHANGE, TEN)
+TEN: Final = "read ten times"
+AT_ONCE: Final = "ten at once"
+WORKS: Final = (NOTHING, READ, WRITE, CHANGE, TEN, AT_ONCE)
+"""Ten reads at once do not depend on each other; a side that has nothing for them does not have this work."""
 
 Row = dict[str, Any]
 """One measurement: `kind`, `work`, `where`, `side`, `value`, and how far it went up: see `timing.Spread`."""
@@ -46,16 +46,6 @@ NUMBERS: Final = itertools.count(2)
 """Keys of new rows; the row that is read is 1."""
 
 QUERY: Final = sa.select(Item.id, Item.value).where(Item.id == 1)
-
-
-def make_table(url: str) -> None:
-    """Make the table, with the row that is read."""
-    engine = sa.create_engine(url)
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add(Item(id=1))
-        session.commit()
-    engine.dispose()
 
 
 def texts(mark: str) -> dict[str, tuple[str, ...]]:
