@@ -155,7 +155,7 @@ BARS: Final[Sequence[Bar]] = (
         )
     ),
     Bar(
-        figure="turns, most to median: 64 threads, 10 connections",
+        figure="turns, most to median: threads, 10 connections",
         kind="turns",
         work="hold",
         where=SYNC,
@@ -163,7 +163,7 @@ BARS: Final[Sequence[Bar]] = (
         peer="QueuePool",
     ),
     Bar(
-        figure="turns, most to median: 10,000 tasks, 20 connections",
+        figure="turns, most to median: tasks, 20 connections",
         kind="turns",
         work="hold",
         where=ASYNCPG,

@@ -1,8 +1,8 @@
 """Many workers at once: how much is read, and how evenly the connections are shared out.
 
 - *rate*: 16 threads or 64 tasks read a row each time in a unit of its own, over 16 connections, 0.5 ms away.
-- *turns*: 64 threads over 10 connections, or 10,000 tasks over 20. Each takes one, holds it for a millisecond and comes
-  again at once; no statement is sent, so that pools are compared and not what is above them.
+- *turns*: 64 threads over 10 connections, or up to 10,000 tasks over 20. Each takes one, holds it for a millisecond and
+  comes again at once; no statement is sent, so that pools are compared and not what is above them.
 """
 
 from __future__ import annotations
@@ -233,8 +233,7 @@ async def _compete_async(take: TakenAsync, size: int, effort: Effort) -> tuple[l
         for _ in range(size):
             await stack.enter_async_context(take())
     began = time.monotonic()
-    # every task has had a few turns by then, however many tasks there are
-    ends = began + effort.turns_seconds * 2
+    ends = began + effort.tasks_seconds
 
     async def work(me: int) -> None:
         while (asked := time.monotonic()) < ends:

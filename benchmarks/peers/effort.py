@@ -26,9 +26,11 @@ class Effort:
     rate_seconds: float
     """How long each side's workers run in each of these rounds."""
     turns_seconds: float
-    """How long workers compete for connections."""
+    """How long threads compete for connections."""
     tasks: int
     """Tasks that compete for 20 connections."""
+    tasks_seconds: float
+    """So long that each has a dozen turns: with fewer, one more or less is a large part."""
     engines: int
     counted: int
     """Units whose instructions are counted; 0: none are."""
@@ -42,6 +44,7 @@ FULL: Final = Effort(
     rate_seconds=1.5,
     turns_seconds=6.0,
     tasks=10_000,
+    tasks_seconds=25.0,
     engines=1000,
     counted=100,
 )
@@ -52,7 +55,8 @@ QUICK: Final = Effort(
     rate_rounds=3,
     rate_seconds=0.7,
     turns_seconds=3.0,
-    tasks=10_000,
+    tasks=1000,
+    tasks_seconds=4.0,
     engines=200,
     counted=40,
 )
@@ -65,6 +69,7 @@ SMOKE: Final = Effort(
     rate_seconds=0.05,
     turns_seconds=0.1,
     tasks=40,
+    tasks_seconds=0.1,
     engines=4,
     counted=0,
 )
