@@ -5,9 +5,10 @@ be served after his deadline; 99 of 100 who are served have to be within 150 ms;
 be. A burst of the same height that ends within two seconds must lose nobody, though there is no deadline then but the
 pool's timeout.
 
-What can be served is less than the 250 units of the arithmetic: a unit takes and ends its connection too, and one with
-a deadline tells it to the server. So it is measured: before and after, with the very same units and settings, but with
-five workers of whom each comes again at once when it was served. There is no queue then, and nobody has to be refused.
+What can be served is less than the 250 units of the arithmetic: a unit takes its connection and gives it back, too. So
+it is measured: before and after, with the very same units and settings, but with five workers of whom each comes again
+at once when it was served. There is no queue then, and nobody has to be refused. The rows say as well for how much of
+their time the connections were at work for a unit that ended well.
 
 What a unit does is a sleep of the server, PostgreSQL, which is a process of its own. What is left in the process of
 the experiment is what a service has there too: 500 units are made in a second, and most of them refused. With a sleep
