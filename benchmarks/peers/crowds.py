@@ -25,9 +25,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from polysession import AsyncSessions, Sessions
+from polysession.pools import FairAsyncPool, FairPool
 
 from . import link, tasks, threads
 from .effort import Effort
@@ -46,6 +47,7 @@ LINK: Final = 0.5
 HOLD: Final = 0.001
 _RIVALS: Final = 64
 _PATIENCE: Final = 600.0
+_OURS: Final = (FairPool, FairAsyncPool)
 
 
 # -- how much is read
@@ -131,8 +133,8 @@ def turns(url: str, where: str, effort: Effort) -> Iterator[Row]:
     """Threads that compete for 10 connections."""
     size = 10
     pools: dict[str, Callable[[], AbstractContextManager[Taken]]] = {
-        threads.OURS: lambda: _our_pool(url, size),
-        "QueuePool": lambda: _queue_pool(url, size),
+        threads.OURS: lambda: _of_engine(url, FairPool, size),
+        "QueuePool": lambda: _of_engine(url, QueuePool, size),
         threads.POOL: lambda: _psycopg_pool(url, size),
     }
     for side, make in pools.items():
@@ -178,14 +180,6 @@ def _all_at_once(take: Taken, size: int) -> None:
 
 
 @contextmanager
-def _our_pool(url: str, size: int) -> Iterator[Taken]:
-    with Sessions({"default": {"url": url, "pool": {"size": size, "checkout_timeout": _PATIENCE}}}) as door:
-        with door.begin() as session:
-            engine: Any = session.get_bind()
-        yield lambda: _given_back(engine.raw_connection)
-
-
-@contextmanager
 def _given_back(take: Callable[[], Any]) -> Iterator[Any]:
     connection = take()
     try:
@@ -194,9 +188,14 @@ def _given_back(take: Callable[[], Any]) -> Iterator[Any]:
         connection.close()
 
 
+def _bounded(pool: type[Pool]) -> dict[str, int]:
+    """What a pool has to be told so that it opens no more connections than its size."""
+    return {} if pool in _OURS else {"max_overflow": 0}
+
+
 @contextmanager
-def _queue_pool(url: str, size: int) -> Iterator[Taken]:
-    engine = sa.create_engine(url, pool_size=size, max_overflow=0, pool_timeout=_PATIENCE)
+def _of_engine(url: str, pool: type[Pool], size: int) -> Iterator[Taken]:
+    engine = sa.create_engine(url, poolclass=pool, pool_size=size, pool_timeout=_PATIENCE, **_bounded(pool))
     try:
         yield lambda: _given_back(engine.raw_connection)
     finally:
@@ -214,8 +213,8 @@ async def turns_async(url: str, where: str, effort: Effort) -> list[Row]:
     """Tasks that compete for 20 connections."""
     size = 20
     pools: dict[str, Callable[[], AbstractAsyncContextManager[TakenAsync]]] = {
-        tasks.OURS: lambda: _our_pool_async(url, size),
-        "AsyncAdaptedQueuePool": lambda: _queue_pool_async(url, size),
+        tasks.OURS: lambda: _of_engine_async(url, FairAsyncPool, size),
+        "AsyncAdaptedQueuePool": lambda: _of_engine_async(url, AsyncAdaptedQueuePool, size),
         tasks.ASYNCPG_POOL: lambda: _asyncpg_pool(url, size),
     }
     rows: list[Row] = []
@@ -247,16 +246,8 @@ async def _compete_async(take: TakenAsync, size: int, effort: Effort) -> tuple[l
 
 
 @asynccontextmanager
-async def _our_pool_async(url: str, size: int) -> AsyncIterator[TakenAsync]:
-    async with AsyncSessions({"default": {"url": url, "pool": {"size": size, "checkout_timeout": _PATIENCE}}}) as door:
-        async with door.begin() as session:
-            engine: Any = session.sync_session.get_bind()
-        yield lambda: _given_back_async(engine)
-
-
-@asynccontextmanager
 async def _given_back_async(engine: Any) -> AsyncIterator[Any]:
-    connection = await greenlet_spawn(engine.raw_connection)
+    connection = await engine.raw_connection()
     try:
         yield connection
     finally:
@@ -264,10 +255,10 @@ async def _given_back_async(engine: Any) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _queue_pool_async(url: str, size: int) -> AsyncIterator[TakenAsync]:
-    engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=_PATIENCE)
+async def _of_engine_async(url: str, pool: type[Pool], size: int) -> AsyncIterator[TakenAsync]:
+    engine = create_async_engine(url, poolclass=pool, pool_size=size, pool_timeout=_PATIENCE, **_bounded(pool))
     try:
-        yield lambda: _given_back_async(engine.sync_engine)
+        yield lambda: _given_back_async(engine)
     finally:
         await engine.dispose()
 

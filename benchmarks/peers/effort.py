@@ -37,7 +37,7 @@ class Effort:
 
 
 FULL: Final = Effort(
-    rounds=8,
+    rounds=7,
     units=60,
     warm=8,
     rate_rounds=5,

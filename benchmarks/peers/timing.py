@@ -7,6 +7,7 @@ that of the processes that serve the side's database, by the scheduler's clock (
 
 from __future__ import annotations
 
+import gc
 import statistics
 import sys
 import time
@@ -41,13 +42,16 @@ class Spread(dict[str, float]):
 
 
 def entered(stack: ExitStack, sides: Mapping[str, Make], url: str, size: int) -> dict[str, Works]:
-    """The works of the sides that are installed."""
+    """The works of the sides that are installed. What is there by then is not looked at again by the garbage collector:
+    the more sides there are, the longer that takes for each.
+    """
     found: dict[str, Works] = {}
     for side, make in sides.items():
         try:
             found[side] = stack.enter_context(make(url, size))
         except ImportError as missing:
             print(f"{side} is not measured: {missing}", file=sys.stderr)
+    _freeze(stack)
     return found
 
 
@@ -59,7 +63,14 @@ async def entered_async(stack: AsyncExitStack, sides: Mapping[str, MakeAsync], u
             found[side] = await stack.enter_async_context(make(url, size))
         except ImportError as missing:
             print(f"{side} is not measured: {missing}", file=sys.stderr)
+    _freeze(stack)
     return found
+
+
+def _freeze(stack: ExitStack | AsyncExitStack) -> None:
+    gc.collect()
+    gc.freeze()
+    stack.callback(gc.unfreeze)
 
 
 # -- round trips
