@@ -39,7 +39,7 @@ TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
 INSTRUCTIONS = {
     (SYNC, "nothing"): 240,
     (SYNC, "read a row"): 1310,
-    (SYNC, "who opened a unit"): 5,
+    (SYNC, "who opened a unit"): 8,
     (PSYCOPG, "nothing"): 305,
     (PSYCOPG, "read a row"): 1740,
     (ASYNCPG, "nothing"): 305,
