@@ -244,6 +244,8 @@ class Alarm:
     def _swallow(self, unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             self.swallowed += 1  # it came while a finalizer ran, where Python drops every error
+        elif getattr(unraisable.object, "__qualname__", "") == "MySQLResult.__del__":
+            pass  # PyMySQL's result looks at an attribute that it lacks if it was interrupted while it was made
         else:
             self._unraisable(unraisable)
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from .. import dialects
 from ..options import Access, UnitOptions
-from . import given, pooled, sqlite
+from . import pooled, sqlite
 from .engines import EngineRoom
 from .loan import Loan
 
@@ -61,12 +61,16 @@ def said_at_begin(options: UnitOptions, transaction: bool, engine: Engine) -> Ca
     if backend == "sqlite" and ours:
         begin = _sqlite_begin(options, transaction)
         return lambda connection: begin_sqlite(connection, begin)
-    if options.access is Access.READ and not ours:
+    if ours:
+        return None
+    from . import given  # whoever gives no engines needs none of it
+
+    if options.access is Access.READ:
         if backend == "sqlite":
             return lambda connection: given.refuse_writes(connection, snapshot=options.snapshot)
         if backend in ("mysql", "mariadb"):
             return lambda connection: given.say(connection, "SET TRANSACTION READ ONLY")
-    if options.repeatable and not ours:
+    if options.repeatable:
         if backend == "sqlite":
             return given.begin_immediate
         if backend in ("mysql", "mariadb"):

@@ -129,7 +129,7 @@ def _beginning(send: Send) -> Send:
 
     def send_begun(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         raw = cursor.connection
-        if not raw.in_transaction and raw.begin is not _NONE:
+        if raw.begin is not _NONE and not raw.in_transaction:
             raw.begin_before(statement)
         send(cursor, statement, parameters, context)
 

@@ -18,6 +18,7 @@ from ..options import Access
 from .grace import hear
 from .guard import refuse_open_savepoint
 from .holding import Holding
+from .taking import give_back
 
 __all__ = ["Finish"]
 
@@ -165,6 +166,9 @@ def _commit_plainly(transaction: SessionTransaction, holding: Holding) -> None:
     connection may have begun another transaction since. Where each statement runs on its own there is nothing to commit
     on a link that was lost.
     """
+    if give_back(transaction, holding):
+        hear()
+        return
     connections: Any = transaction._connections
     for connection, begun, _, _ in set(connections.values()):
         if holding.seen.in_transaction:

@@ -23,7 +23,7 @@ from collections.abc import Generator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["KNOWN", "arguments", "beginning_cursor", "is_known", "is_one"]
+__all__ = ["KNOWN", "arguments", "base_of", "beginning_cursor", "is_known", "is_one"]
 
 KNOWN: Final = frozenset(((3, 2), (3, 3)))
 """The versions of psycopg whose cursors were read for this; tests/unit/shell/test_first_flight.py fails for another."""
@@ -53,6 +53,11 @@ def is_one(text: bytes) -> bool:
     return b";" not in text.rstrip(b"; \t\r\n") and b"copy" not in text.lower()
 
 
+def base_of(factory: Any) -> Any:
+    """The class of the driver's own below one that begins; any other class as it is."""
+    return getattr(factory, "polysession_base", factory)
+
+
 @functools.cache
 def beginning_cursor(asynchronous: bool) -> Any:
     """The subclass of psycopg's cursor that sends BEGIN with its statement."""
@@ -68,6 +73,8 @@ def beginning_cursor(asynchronous: bool) -> Any:
 
     class BeginningCursor(base):  # type: ignore[misc]  # one text for the two classes of the driver
         """As the driver's."""
+
+        polysession_base = base
 
         _last_query: Any
         _query: Any

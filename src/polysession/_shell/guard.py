@@ -3,9 +3,9 @@
 `guarded(X)` is a subclass of the session class X that checks, before any SQL, that the session has not ended and is
 used by its owner, and that refuses to be committed or closed from inside a unit. Everything else is X's.
 
-Only public methods are overridden. `Session.get_bind` is the one that every execution, flush and connection passes
-through (SQLAlchemy documentation, "Custom Vertical Partitioning"), so the check stands there; the others change the
-session before a bind is asked for.
+Only public methods are overridden, but for those of `Shorter`. `Session.get_bind` is the one that every execution,
+flush and connection passes through (SQLAlchemy documentation, "Custom Vertical Partitioning"), so the check stands
+there; the others change the session before a bind is asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction, object_session
+from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.sql.dml import UpdateBase
 
 from ..errors import ReadOnlyUnit, SessionMisuse
@@ -32,7 +33,9 @@ from .hygiene import notice_handing
 from .lazy import Ended, lazy_load_while_async, mark_objects
 from .lease import lease_of
 from .places import PROCESS
+from .proxied import IS_KNOWN
 from .readonly import judge_given
+from .taking import take
 from .twice import refuse_twice
 
 if TYPE_CHECKING:
@@ -221,6 +224,45 @@ class Guarded(Session):
             holding.check()
 
 
+class Shorter(Guarded):
+    """With shorter ways on which SQLAlchemy finds at each statement that nothing is to be done.
+
+    Two of its private methods are passed by: only those of versions that were read, and of classes that left these and
+    what they call as they are (SQLAlchemy 2.1, orm/session.py, `_autoflush` and `_connection_for_bind`).
+    """
+
+    def _autoflush(self) -> None:
+        if self._new or self._deleted or self.identity_map._modified:  # else `flush` would find the session clean
+            super()._autoflush()
+
+    def _connection_for_bind(self, engine: Any, execution_options: Any = None, **kw: Any) -> Connection:
+        """The connection that its transaction has, or else takes."""
+        transaction: Any = self._transaction
+        if (
+            transaction is not None
+            and transaction._state is _ACTIVE
+            and not execution_options
+            and not self._trans_context_manager
+        ):
+            known = transaction._connections.get(engine)
+            if known is not None:
+                return cast("Connection", known[0])
+        elif transaction is None and not execution_options and (holding := self._polysession_holding) is not None:
+            taken = take(self, holding, engine)
+            if taken is not None:
+                return taken
+        return super()._connection_for_bind(engine, execution_options, **kw)
+
+
+_ACTIVE: Final = SessionTransactionState.ACTIVE
+_PASSED_BY: Final = ("flush", "_flush", "_is_clean", "_autoflush", "_connection_for_bind")
+
+
+def _front_of(base: type[Session]) -> type[Guarded]:
+    is_read = IS_KNOWN and all(getattr(base, name) is getattr(Session, name) for name in _PASSED_BY)
+    return Shorter if is_read else Guarded
+
+
 _INSTEAD = {
     "commit": (
         "let the block end",
@@ -253,7 +295,7 @@ def _pending(session: Session) -> str:
     return ", ".join(f"{len(objects)} {kind}" for kind, objects in kinds if objects) + " objects are pending"
 
 
-_classes: dict[type[Session], type[Guarded]] = {Session: Guarded}
+_classes: dict[type[Session], type[Guarded]] = {Session: _front_of(Session)}
 
 
 def guarded(base: type[S]) -> type[S]:
@@ -263,7 +305,7 @@ def guarded(base: type[S]) -> type[S]:
     cls = _classes.get(base)
     if cls is None:
         cls = _classes.setdefault(
-            base, cast("type[Guarded]", type(base.__name__, (Guarded, base), {"__module__": base.__module__}))
+            base, cast("type[Guarded]", type(base.__name__, (_front_of(base), base), {"__module__": base.__module__}))
         )
     return cast("type[S]", cls)
 

@@ -142,8 +142,14 @@ class _Watched(Connection):
 
 def notice_handing(connection: Connection) -> None:
     """From here on notice when somebody takes the driver's connection out of this one."""
-    if type(connection) is Connection and connection.engine.get_execution_options().get("polysession"):
-        connection.__class__ = _Watched
+    if not isinstance(connection, _Watched) and connection.engine.get_execution_options().get("polysession"):
+        kind: Any = type(connection)
+        connection.__class__ = _watched(kind)
+
+
+@functools.cache
+def _watched(base: Any) -> type[Connection]:
+    return type(f"Watched{base.__name__}", (_Watched, base), {})
 
 
 def was_handed(info: Mapping[str, Any]) -> bool:

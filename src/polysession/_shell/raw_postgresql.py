@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from . import first_flight
 from .grace import finishing
 from .raw_judge import judge_of, judging, refusing
 from .readonly import CHANGED, mode_of, refused
@@ -64,7 +65,7 @@ def psycopg_connection(asynchronous: bool) -> Any:
 
         @cursor_factory.setter
         def cursor_factory(self, factory: Any) -> None:
-            self.polysession_factory = factory
+            self.polysession_lent = first_flight.base_of(factory)  # each of its statements runs on its own
             self._judging_factory = judging_factory(factory)
 
         @property
@@ -131,9 +132,12 @@ def _prepared() -> type:
 
 
 def judged_cursor(connection: Any) -> Any:
-    """A cursor of psycopg's connection for reads, for texts that were judged. Raises what `refuse_if_changed` does."""
+    """A cursor of psycopg's connection for reads that is lent, for texts that were judged.
+
+    Raises what `refuse_if_changed` does.
+    """
     refuse_if_changed(connection)
-    return connection.polysession_factory(connection, row_factory=connection.row_factory)
+    return connection.polysession_lent(connection, row_factory=connection.row_factory)
 
 
 def refuse_if_changed(connection: Any) -> None:

@@ -1,0 +1,358 @@
+"""The connection of a unit that goes the shorter way: what is made is what SQLAlchemy makes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.base import RootTransaction, Transaction
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, object_session
+from sqlalchemy.orm.session import SessionTransactionState
+
+from polysession import AsyncSessions, Sessions
+from polysession._shell import guard, proxied
+from polysession._shell.guard import Guarded, Shorter, guarded
+from polysession._shell.taking import Taken
+
+KNOWN = "d78e4e8006f9ed31"
+"""Of the functions of SQLAlchemy that the module takes the place of."""
+ONE = text("select 1")
+
+
+class Base(DeclarativeBase):
+    """Of the tests."""
+
+
+class Thing(Base):
+    """A row."""
+
+    __tablename__ = "things"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def read_for_it() -> str:
+    """The functions of SQLAlchemy whose way was read for the shorter one, as one number."""
+    ways: list[Any] = [
+        Session._autoflush,
+        Session._is_clean,
+        Session._autobegin_t,
+        Session._connection_for_bind,
+        SessionTransaction.__init__,
+        SessionTransaction._take_snapshot,
+        SessionTransaction._connection_for_bind,
+        SessionTransaction.close,
+        Connection.__init__,
+        Connection._begin_impl,
+        Connection.close,
+        RootTransaction,
+        Transaction.__init__,
+    ]
+    return hashlib.sha256("".join(map(inspect.getsource, ways)).encode()).hexdigest()[:16]
+
+
+def test_sqlalchemy_is_the_one_that_was_read() -> None:
+    """A version that does it in another way has to be read: then `IS_KNOWN` and this number are changed."""
+    assert proxied.IS_KNOWN
+    assert read_for_it() == KNOWN
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Of a database with a table."""
+    address = f"sqlite:///{tmp_path / 'taking.db'}"
+    engine = create_engine(address)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    return address
+
+
+@pytest.fixture
+def door(url: str) -> Iterator[Sessions]:
+    """A door to it."""
+    with Sessions(url) as sessions:
+        yield sessions
+
+
+def parts(session: Session) -> tuple[Any, Any, Any]:
+    """The transaction of a session, its connection and the transaction of that."""
+    transaction: Any = session.get_transaction()
+    connection, root, _, _ = next(iter(transaction._connections.values()))
+    return transaction, connection, root
+
+
+def state(thing: Any) -> dict[str, Any]:
+    """What it has: every attribute that SQLAlchemy's own one has, too; of other things their kind only."""
+    names = set(vars(thing)) if hasattr(thing, "__dict__") else set()
+    for cls in type(thing).__mro__:
+        names |= {name for name in getattr(cls, "__slots__", ()) if name not in ("__weakref__", "__dict__")}
+    return {name: shown(getattr(thing, name)) for name in names if hasattr(thing, name)}
+
+
+def shown(value: Any) -> Any:
+    """A value that can be compared between two engines."""
+    if value is None or isinstance(value, (bool, int, str, SessionTransactionState)):
+        return value
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return "options"
+    if isinstance(value, weakref.WeakKeyDictionary):
+        return len(value)
+    if isinstance(value, dict):
+        return sorted(kind_of(key) for key in value)
+    return kind_of(value)
+
+
+def kind_of(value: Any) -> str:
+    """Its kind; a session and a connection of ours count as SQLAlchemy's."""
+    kinds = (Session, SessionTransaction, Connection, RootTransaction)
+    name = next((kind.__name__ for kind in kinds if isinstance(value, kind)), type(value).__name__)
+    return "pooled" if name in ("Lease", "_Proxied", "_ConnectionFairy") else name
+
+
+def compared(ours: tuple[Any, Any, Any], theirs: tuple[Any, Any, Any]) -> None:
+    """Every attribute of SQLAlchemy's own is there and the same, asked for from outside as SQLAlchemy asks."""
+    for mine, one in zip(ours, theirs, strict=True):
+        expected = state(one)
+        found = {name: shown(getattr(mine, name)) for name in expected}
+        assert found == expected, type(one).__name__
+        extra = set(vars(mine)) - set(expected) if hasattr(mine, "__dict__") else set()
+        assert not {name for name in extra if not name.startswith("_polysession")}
+
+
+@pytest.mark.parametrize("verb", ["begin", "read"])
+def test_what_is_made_is_what_sqlalchemy_makes(door: Sessions, url: str, verb: str) -> None:
+    """While the unit is open, and when it has ended."""
+    engine = create_engine(url)
+    with Session(engine) as plain, getattr(door, verb)() as session:
+        for one in (plain, session):
+            one.execute(ONE)
+        ours, theirs = parts(session), parts(plain)
+        assert type(ours[1]) is Taken
+        assert type(ours[0]) is not SessionTransaction
+        compared(ours, theirs)
+        assert ours[1].dispatch.parent is ours[1].engine.dispatch
+        assert ours[0].session is session
+        assert session.get_transaction() is ours[0]
+        plain.commit()
+    compared(ours, theirs)
+    assert ours[1].closed
+    assert session.get_transaction() is None
+    engine.dispose()
+
+
+def test_nothing_of_a_unit_waits_for_the_garbage_collector(door: Sessions) -> None:
+    """As with SQLAlchemy's own objects."""
+    gc.collect()
+    gc.disable()
+    try:
+        with door.begin() as session:
+            session.execute(ONE)
+            left = [weakref.ref(part) for part in parts(session)[:2]]
+        del session
+        assert [part() for part in left] == [None, None]
+    finally:
+        gc.enable()
+
+
+def hears(listener: list[Any]) -> Callable[..., None]:
+    """Notes that it was called."""
+    return lambda *_: listener.append(1)
+
+
+@pytest.mark.parametrize(
+    ("whose", "name"),
+    [
+        ("engine", "begin"),
+        ("engine", "commit"),
+        ("engine", "engine_connect"),
+        ("class", "commit"),
+        ("session", "after_begin"),
+        ("session", "after_transaction_create"),
+    ],
+)
+def test_who_listens_is_told(door: Sessions, whose: str, name: str) -> None:
+    """It goes SQLAlchemy's way then."""
+    heard: list[Any] = []
+    listener = hears(heard)
+    with door.begin() as session:
+        on: Any = {"engine": session.get_bind(), "class": Connection, "session": session}[whose]
+        event.listen(on, name, listener)
+        try:
+            session.execute(ONE)
+            assert not isinstance(parts(session)[1], Taken)
+        finally:
+            if name != "commit":
+                event.remove(on, name, listener)
+    if name == "commit":
+        event.remove(on, name, listener)
+        Connection._has_events = False
+    assert heard == [1]
+
+
+@pytest.mark.parametrize(("whose", "name"), [("engine", "commit"), ("session", "after_transaction_end")])
+def test_who_begins_to_listen_in_the_unit_is_told_of_its_end(door: Sessions, whose: str, name: str) -> None:
+    """Though its connection was taken by the shorter way."""
+    heard: list[Any] = []
+    with door.begin() as session:
+        session.execute(ONE)
+        assert type(parts(session)[1]) is Taken
+        event.listen({"engine": session.get_bind(), "session": session}[whose], name, hears(heard))
+    assert heard == [1]
+
+
+def test_a_listener_of_one_connection_hears_that_one_alone(door: Sessions) -> None:
+    """Its listeners are its own, joined with those of its engine."""
+    heard: list[Any] = []
+    with door.begin() as session:
+        session.execute(ONE)
+        event.listen(parts(session)[1], "before_cursor_execute", hears(heard))
+        session.execute(ONE)
+    assert heard == [1]
+    with door.begin() as session:
+        session.execute(ONE)
+    assert heard == [1]
+
+
+def test_a_session_class_of_another_kind_keeps_its_ways() -> None:
+    """One that overrides what is passed by is asked as before."""
+
+    class Counting(Session):
+        def flush(self, objects: Any = None) -> None:
+            """Its own."""
+            super().flush(objects)
+
+    class Plain(Session):
+        pass
+
+    assert issubclass(guarded(Plain), Shorter)
+    assert issubclass(guarded(Counting), Guarded)
+    assert not issubclass(guarded(Counting), Shorter)
+
+
+def test_another_sqlalchemy_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is passed by of a version that was not read."""
+    monkeypatch.setattr(guard, "IS_KNOWN", False)
+
+    class Unread(Session):
+        pass
+
+    assert not issubclass(guarded(Unread), Shorter)
+
+
+def test_objects_are_undone_with_their_savepoint_and_their_unit(door: Sessions) -> None:
+    """What the transaction notes of them is made when there are any."""
+    first, second = Thing(id=1), Thing(id=2)
+
+    def in_savepoint(session: Session) -> None:
+        with session.begin_nested():
+            session.add(second)
+            session.flush()
+            assert second in session
+            raise KeyError
+
+    def work() -> None:
+        with door.begin() as session:
+            session.execute(ONE)
+            assert not {"_new", "_deleted"} & set(vars(parts(session)[0]))
+            session.add(first)
+            session.flush()
+            with pytest.raises(KeyError):
+                in_savepoint(session)
+            assert second not in session
+            assert first in session
+            assert list(parts(session)[0]._new)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert object_session(first) is None
+    with door.read() as reader:
+        assert reader.scalars(text("select count(*) from things")).one() == 0
+
+
+def test_pending_work_is_sent_before_a_query(door: Sessions) -> None:
+    """What has changed is seen by a few comparisons, too."""
+    with door.begin() as session:
+        session.execute(ONE)
+        session.add(Thing(id=1))
+        assert session.scalars(text("select id from things")).all() == [1]
+        session.get_one(Thing, 1).id = 2
+        assert session.scalars(text("select id from things")).all() == [2]
+        session.delete(session.get_one(Thing, 2))
+        assert session.scalars(text("select id from things")).all() == []
+        with session.no_autoflush:
+            session.add(Thing(id=3))
+            assert session.scalars(text("select id from things")).all() == []
+
+
+def test_a_failed_connection_leaves_a_session_that_can_be_used(door: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is SQLAlchemy's, and the next statement asks again."""
+    with door.begin() as session:
+        engine: Any = session.get_bind()
+        error = engine.dialect.loaded_dbapi.OperationalError("no")
+
+        def refuse() -> None:
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.pool, "connect", refuse)
+            with pytest.raises(OperationalError) as caught:
+                session.execute(ONE)
+        assert caught.value.orig is error
+        assert session.get_transaction() is not None
+        assert session.scalars(ONE).one() == 1
+    assert not door.connections()
+
+
+@pytest.mark.parametrize("verb", ["begin", "read"])
+def test_a_begin_that_fails_gives_the_connection_back(
+    door: Sessions, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """And the session can be used."""
+    with getattr(door, verb)() as session:
+        session.execute(ONE)  # the first connection gets to know the database
+    with getattr(door, verb)() as session:
+        engine: Any = session.get_bind()
+
+        def refuse(_: object) -> None:
+            raise engine.dialect.loaded_dbapi.OperationalError("no")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.dialect, "do_begin", refuse)
+            with pytest.raises(OperationalError):
+                session.execute(ONE)
+            assert not door.connections()
+        assert session.scalars(ONE).one() == 1
+
+
+def test_whoever_takes_the_driver_s_connection_is_noticed(door: Sessions) -> None:
+    """The connection that is handed out is watched from then on, and goes back SQLAlchemy's way."""
+    with door.begin() as session:
+        session.execute(ONE)
+        connection = session.connection()
+        assert isinstance(connection, Taken)
+        assert type(connection) is not Taken
+        assert connection.connection.driver_connection is not None
+
+
+def test_with_asyncio(url: str) -> None:
+    """Below an `AsyncSession` it is the same."""
+
+    async def main() -> None:
+        async with AsyncSessions(url.replace("sqlite:", "sqlite+aiosqlite:")) as door:
+            for verb in (door.begin, door.read):
+                async with verb() as session:
+                    await session.execute(ONE)
+                    assert type(parts(session.sync_session)[1]) is Taken
+
+    asyncio.run(main())
