@@ -82,7 +82,7 @@ class _Begun(SessionTransaction):
     _parent = None
     nested = False
     origin = SessionTransactionOrigin.AUTOBEGIN
-    _state = _PROVISIONING
+    _state = _ACTIVE
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -102,8 +102,9 @@ def take(session: Session, holding: Holding, asked: Any) -> Connection | None:
     if engine is None or asked is not engine or holding.kind is not _UNIT or not _may_take(session, engine):
         return None
     transaction = _Begun(session)
+    dialect: Any = engine.dialect
     try:
-        dialect: Any = engine.dialect
+        transaction._state = _PROVISIONING
         try:
             pooled = engine.pool.connect()
         except dialect.loaded_dbapi.Error as error:
