@@ -38,12 +38,12 @@ TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
 
 INSTRUCTIONS = {
     (SYNC, "nothing"): 240,
-    (SYNC, "read a row"): 1310,
+    (SYNC, "read a row"): 1180,
     (SYNC, "who opened a unit"): 8,
     (PSYCOPG, "nothing"): 305,
-    (PSYCOPG, "read a row"): 1740,
+    (PSYCOPG, "read a row"): 1610,
     (ASYNCPG, "nothing"): 305,
-    (ASYNCPG, "read a row"): 1630,
+    (ASYNCPG, "read a row"): 1520,
 }
 """Thousands that a unit of ours may take, with Python 3.11; they repeat within a few percent."""
 
