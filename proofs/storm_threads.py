@@ -266,7 +266,7 @@ class _Strikes(Alarm):
         if isinstance(unraisable.exc_value, (KeyboardInterrupt, SystemExit)):
             self.swallowed += 1  # it came while a finalizer ran, where Python drops every error
         else:
-            self._unraisable(unraisable)
+            super()._swallow(unraisable)
 
 
 def _step(frame: FrameType | None) -> str:
