@@ -23,6 +23,10 @@ _LEAVES: Final = ("polysession.demo.",)
 
 _known: Final[set[CodeType]] = set()
 """Code of this package that was met on the way to the user's."""
+_users: Final[set[CodeType]] = set()
+"""Code of the user's that has called us, so that it is known again at a glance."""
+_MOST: Final = 10_000
+"""Of these; a program that makes its code anew all the time is looked at each time."""
 
 
 class Process:
@@ -60,12 +64,17 @@ def caller(depth: int = 1) -> Origin:
     greenlet = None
     while True:
         code = frame.f_code
+        if code in _users:
+            return Origin(code, frame.f_lasti)
         if code not in _known:
             name = frame.f_globals.get("__name__", "")
             if not name.startswith(_NOT_THE_USERS) or name.startswith(_LEAVES):
                 # the loop's own frames mean that the library's coroutine was made a task: it was used where it was made
-                found = last if name.startswith("asyncio.") else frame
-                return Origin(found.f_code, found.f_lasti)
+                if name.startswith("asyncio."):
+                    return Origin(last.f_code, last.f_lasti)
+                if len(_users) < _MOST:
+                    _users.add(code)
+                return Origin(code, frame.f_lasti)
             if name.startswith(_NOT_THE_USERS[0]):
                 _known.add(code)
         last = frame
