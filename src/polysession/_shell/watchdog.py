@@ -55,8 +55,15 @@ class _Watchdog:
         self._bell.ring()
         with self._lock:
             if not self.runs:
-                start(self._run, "polysession-watchdog")
+                start(self._keep, "polysession-watchdog")
                 self.runs = True  # an interrupt before this leaves two, which do no harm to each other
+
+    def _keep(self) -> None:
+        try:
+            self._run()
+        except BaseException:
+            self.looks = self.runs = False  # the next that is bound has another thread
+            raise
 
     def _run(self) -> None:
         lingers_until = 0.0

@@ -43,6 +43,19 @@ def test_it_is_severed_when_its_time_is_up() -> None:
     assert not second.severed.is_set()
 
 
+def test_a_thread_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is bound after that has its time, too."""
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    dying = Held()
+    monkeypatch.setattr(dying, "sever", sys.exit)
+    dog = watchdog._current.dog
+    bound(dying, time.monotonic())
+    wait_until(lambda: not dog.runs, what="the thread has died")
+    after = Held()
+    bound(after, time.monotonic())
+    assert after.severed.wait(10)
+
+
 def test_what_is_freed_is_left_alone() -> None:
     """And what is bound to a later time has that."""
     freed, later, witness = Held(), Held(), Held()
