@@ -69,8 +69,8 @@ def _rolling_back(dialect: Any, do_rollback: End) -> End:
     def rollback(connection: Any) -> None:
         info = notes_of(connection)
         driver = getattr(connection, "driver_connection", connection)
-        if says_idle is not None and is_over(info) and says_idle(driver):
-            return
+        if says_idle is not None and driver is not None and is_over(info) and says_idle(driver):
+            return  # one that was detached cannot be asked
         holding: Holding | None = info.get(HOLDING)
         if holding is None:
             with patience(driver, _time_to_roll_back(dialect, info, None)):

@@ -255,7 +255,7 @@ class Shorter(Guarded):
 
 
 _ACTIVE: Final = SessionTransactionState.ACTIVE
-_PASSED_BY: Final = ("flush", "_flush", "_is_clean", "_autoflush", "_connection_for_bind")
+_PASSED_BY: Final = ("flush", "_flush", "_is_clean", "_autoflush", "_autobegin_t", "_connection_for_bind")
 
 
 def _front_of(base: type[Session]) -> type[Guarded]:

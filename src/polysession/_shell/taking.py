@@ -172,7 +172,7 @@ def give_back(transaction: Any, holding: Holding) -> bool:
         return False
     if holding.seen.in_transaction:
         root.commit()
-    elif type(pooled) is Lease and pooled.may_move:
+    elif type(pooled) is Lease and pooled.may_move and not connection._has_events:
         root.is_active = False
         connection._transaction = None
     else:

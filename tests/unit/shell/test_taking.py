@@ -223,6 +223,18 @@ def test_a_listener_of_one_connection_hears_that_one_alone(door: Sessions) -> No
     assert heard == [1]
 
 
+@pytest.mark.parametrize("verb", ["begin", "read"])
+def test_a_listener_of_one_connection_is_told_of_its_commit(door: Sessions, verb: str) -> None:
+    """Also where each statement has run on its own, and whoever listens found the connection in the transaction."""
+    heard: list[Any] = []
+    with getattr(door, verb)() as session:
+        session.execute(ONE)
+        assert type(parts(session)[1]) is Taken
+        (connection,) = session.get_transaction().connections
+        event.listen(connection, "commit", hears(heard))
+    assert heard == [1]
+
+
 def test_a_session_class_of_another_kind_keeps_its_ways() -> None:
     """One that overrides what is passed by is asked as before."""
 
@@ -231,10 +243,15 @@ def test_a_session_class_of_another_kind_keeps_its_ways() -> None:
             """Its own."""
             super().flush(objects)
 
+    class Beginning(Session):
+        def _autobegin_t(self, begin: bool = False) -> SessionTransaction:
+            return super()._autobegin_t(begin)
+
     class Plain(Session):
         pass
 
     assert issubclass(guarded(Plain), Shorter)
+    assert not issubclass(guarded(Beginning), Shorter)
     assert issubclass(guarded(Counting), Guarded)
     assert not issubclass(guarded(Counting), Shorter)
 
@@ -333,6 +350,18 @@ def test_a_begin_that_fails_gives_the_connection_back(
                 session.execute(ONE)
             assert not door.connections()
         assert session.scalars(ONE).one() == 1
+
+
+@pytest.mark.parametrize("verb", ["begin", "read"])
+def test_a_connection_that_was_detached_is_closed(door: Sessions, verb: str) -> None:
+    """With the unit's end: it is nobody's any more."""
+    closed: list[Any] = []
+    with getattr(door, verb)() as session:
+        event.listen(session.get_bind().pool, "close_detached", closed.append)
+        session.execute(ONE)
+        session.connection().detach()
+        session.execute(ONE)
+    assert len(closed) == 1
 
 
 def test_whoever_takes_the_driver_s_connection_is_noticed(door: Sessions) -> None:
