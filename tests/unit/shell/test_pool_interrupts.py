@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import gc
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,7 +22,7 @@ from polysession._shell.pool import FairPool
 from polysession._shell.room import Room
 from polysession.errors import CheckoutTimeout
 
-from .driver import Driver, interrupt_at
+from .driver import EVENTS, Driver, interrupt_at
 
 SIZE = 2
 FILES = (
@@ -383,9 +382,6 @@ SCENES = (
 
 SHORT = (statement_end, next_statement)
 """Scenes of a few lines: nothing but the hand-over of a connection."""
-EVENTS = ["line", "opcode"] if sys.version_info < (3, 12) else ["line"]
-"""Since Python 3.12, whose tracing is built anew, opcodes are traced only in frames that are entered after the request
-for them (gh-114986): there one place is found, where Python 3.11 has more than sixty."""
 
 
 @pytest.mark.usefixtures("_nothing_keeps_tracebacks")
