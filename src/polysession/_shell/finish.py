@@ -33,8 +33,8 @@ class Finish:
     def idle(holding: Holding) -> bool:
         """Nothing of the session needs the server: no connection is out."""
         session = cast("Session", holding.sync_session)
-        transaction = session.get_transaction()
-        if transaction is None or not transaction.connections:
+        transaction: Any = session.get_transaction()
+        if transaction is None or not transaction._connections:  # public since SQLAlchemy 2.1.7
             return not holding.connections
         return holding.has_let_go
 

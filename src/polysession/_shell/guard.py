@@ -33,9 +33,8 @@ from .hygiene import notice_handing
 from .lazy import Ended, lazy_load_while_async, mark_objects
 from .lease import lease_of
 from .places import PROCESS
-from .proxied import IS_KNOWN
 from .readonly import judge_given
-from .taking import take
+from .taking import IS_READ, take
 from .twice import refuse_twice
 
 if TYPE_CHECKING:
@@ -259,7 +258,7 @@ _PASSED_BY: Final = ("flush", "_flush", "_is_clean", "_autoflush", "_autobegin_t
 
 
 def _front_of(base: type[Session]) -> type[Guarded]:
-    is_read = IS_KNOWN and all(getattr(base, name) is getattr(Session, name) for name in _PASSED_BY)
+    is_read = IS_READ and all(getattr(base, name) is getattr(Session, name) for name in _PASSED_BY)
     return Shorter if is_read else Guarded
 
 

@@ -482,11 +482,11 @@ class Holding:
         if not self.leases:
             return False
         session = self.sync_session
-        transaction = session.get_transaction() if session is not None else None
+        transaction: Any = session.get_transaction() if session is not None else None
         leases = [lease for reference in self.leases if (lease := reference()) is not None]
         return (
             transaction is not None
-            and len(leases) == len(transaction.connections)
+            and len(leases) == len({known[0] for known in transaction._connections.values()})
             and not any(lease.has_connection for lease in leases)
         )
 
@@ -640,8 +640,8 @@ class Holding:
         if self.ended is not None:
             return "ended"
         session = self.sync_session
-        transaction = session.get_transaction() if session is not None else None
-        if transaction is None or not transaction.connections or self.has_let_go:
+        transaction: Any = session.get_transaction() if session is not None else None
+        if transaction is None or not transaction._connections or self.has_let_go:
             return "no connection"
         held = self.seen.in_transaction or any(reads_in_transaction(engine) for engine in self.engines.values())
         return "in transaction" if held else "has a connection"

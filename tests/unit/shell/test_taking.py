@@ -20,9 +20,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction,
 from sqlalchemy.orm.session import SessionTransactionState
 
 from polysession import AsyncSessions, Sessions
-from polysession._shell import guard, proxied
+from polysession._shell import guard
 from polysession._shell.guard import Guarded, Shorter, guarded
-from polysession._shell.taking import Taken
+from polysession._shell.taking import IS_READ, Taken
 
 KNOWN = "d78e4e8006f9ed31"
 """Of the functions of SQLAlchemy that the module takes the place of."""
@@ -62,8 +62,8 @@ def read_for_it() -> str:
 
 
 def test_sqlalchemy_is_the_one_that_was_read() -> None:
-    """A version that does it in another way has to be read: then `IS_KNOWN` and this number are changed."""
-    assert proxied.IS_KNOWN
+    """A version that does it in another way has to be read: then `READ` and this number are changed."""
+    assert IS_READ
     assert read_for_it() == KNOWN
 
 
@@ -258,12 +258,23 @@ def test_a_session_class_of_another_kind_keeps_its_ways() -> None:
 
 def test_another_sqlalchemy_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is passed by of a version that was not read."""
-    monkeypatch.setattr(guard, "IS_KNOWN", False)
+    monkeypatch.setattr(guard, "IS_READ", False)
 
     class Unread(Session):
         pass
 
     assert not issubclass(guarded(Unread), Shorter)
+
+
+@pytest.mark.parametrize("verb", ["begin", "read"])
+def test_before_transactions_told_their_connections(door: Sessions, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    """They do since SQLAlchemy 2.1.7; nothing here needs it."""
+    monkeypatch.delattr(SessionTransaction, "connections")
+    with getattr(door, verb)() as session:
+        assert [held.state for held in door.held()] == ["no connection"]
+        session.execute(ONE)
+        assert [held.state for held in door.held()] != ["no connection"]
+    assert not door.connections()
 
 
 def test_objects_are_undone_with_their_savepoint_and_their_unit(door: Sessions) -> None:
