@@ -16,6 +16,7 @@ from . import (
     instructions,
     many,
     many_page,
+    one_thread,
     outcome,
     outcome_page,
     overhead,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "outcome": outcome.measure,
     "trips": trips.measure,
     "many": many.measure,
+    "one_thread": one_thread.measure,
     "peers": lambda rounds: peers.measure(peers.FULL),
 }
 _OWN_PAGES = {"outcome": outcome_page, "trips": trips_page, "many": many_page, "peers": peers_page}

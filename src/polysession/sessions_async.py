@@ -30,6 +30,7 @@ from typing import (
 from sqlalchemy import Executable, util
 from sqlalchemy.engine import Connection, Result
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
 
 from . import config
 from ._core.attempts import again_steps, attempt_steps, first_steps
@@ -83,6 +84,8 @@ from ._shell.works import (
     check_session_class,
     check_session_options,
     check_work,
+    finished,
+    refuse_exact_read,
     refuse_unread,
 )
 from .errors import SessionMisuse, WrongDoor
@@ -254,7 +257,53 @@ class AsyncSessions(Door):
         check_work(work, "run")
         check_record(record, key)
         extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
-        return await self._run(work, databases, retry, name or called(work), extra, record, caller())
+        extra["repeatable"] = True
+        options = self._options(Access.WRITE, databases, extra)
+        return await self._run(work, options, retry, name or called(work), record, caller())
+
+    async def run_sync(
+        self,
+        work: Callable[[Session], T],
+        *databases: str,
+        access: Access | Literal["read", "write"] = Access.WRITE,
+        retry: int | Backoff = 10,
+        name: str | None = None,
+        propagation: Propagation | str = Propagation.REQUIRED,
+        isolation: Isolation | str | None = None,
+        deadline: float | timedelta | None = None,
+        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        key: str | None = None,
+        record: bool = False,
+    ) -> T:
+        """As `run`, for an ordinary function: run `work(session)` with a `Session`; `AsyncSession.run_sync`, as a unit.
+
+        With `access="read"` the unit is one of `read`. On SQLite `work` runs in a thread of its own, to which the whole
+        unit is sent once: that costs a fraction of the many calls that an `AsyncSession` sends to a thread there. On
+        servers, for a unit with an exact outcome, and where it joins an open unit, it runs in the event loop, which
+        goes on while a statement is under way. So `work` must neither block nor use what belongs to the loop. Its hooks
+        may be coroutine functions.
+
+        A cancellation or the deadline interrupts the statement that runs in the thread, and the next one is refused;
+        the unit has ended, in the thread, before the error leaves.
+        """
+        check_work(work, "run_sync")
+        check_record(record, key)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        label = name or called(work)
+        writes = word(Access, access, "access") is Access.WRITE
+        if writes:
+            extra["repeatable"] = True
+        elif outcome is not None or key is not None:
+            refuse_exact_read("run_sync")
+        options = self._options(Access.WRITE if writes else Access.READ, databases, extra)
+
+        async def awaited(session: AsyncSession) -> T:
+            return cast("T", finished(await session.run_sync(work), label))
+
+        def called_here(session: Session) -> T:
+            return cast("T", finished(work(session), label))
+
+        return await self._run(awaited, options, retry, label, record, caller(), called_here)
 
     def unit(
         self,
@@ -290,7 +339,9 @@ class AsyncSessions(Door):
 
                 check_record(record, key)
                 extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
-                return await self._run(bound, databases, retry, name or called(work), extra, record, caller())
+                extra["repeatable"] = True
+                options = self._options(Access.WRITE, databases, extra)
+                return await self._run(bound, options, retry, name or called(work), record, caller())
 
             return cast("Callable[P, Coroutine[Any, Any, T]]", unit)
 
@@ -299,17 +350,16 @@ class AsyncSessions(Door):
     async def _run(
         self,
         work: Callable[[AsyncSession], Awaitable[T]],
-        databases: tuple[str, ...],
+        options: UnitOptions,
         retry: int | Backoff,
         name: str,
-        extra: dict[str, Any],
         record: bool,
         origin: Origin,
+        in_thread: Callable[[Session], T] | None = None,
     ) -> T:
+        """`in_thread` is the same work, for where a thread can do it."""
         policy = Backoff.of(retry)
-        extra["repeatable"] = True
-        attempts = Attempts(self, self._options(Access.WRITE, databases, extra), name, origin)
-
+        attempts = Attempts(self, options, name, origin)
         timer = Timer(attempts.deadline_at)
 
         async def body(session: AsyncSession) -> T:
@@ -330,10 +380,14 @@ class AsyncSessions(Door):
                 timer.stop()  # what follows is the end of the unit, which is not cut short
             return self._perform(step)
 
+        steps: Any = attempt_steps(attempts, policy, deadline_at=attempts.deadline_at)
+        performs: Callable[[Any], Any] = perform
+        if in_thread is not None:
+            from ._shell.in_thread import with_thread  # few programs need it
+
+            steps, performs = with_thread(self, steps, perform, in_thread, attempts, timer)
         try:
-            return cast(
-                "T", await drive_async(attempt_steps(attempts, policy, deadline_at=attempts.deadline_at), perform)
-            )
+            return cast("T", await drive_async(steps, performs))
         except BaseException as error:
             overrun = attempts.overrun(error, timed_out=await timer.take_back())
             if overrun is None:
@@ -672,7 +726,11 @@ class AsyncSessions(Door):
                 mark_outcome(failed, scope.outcome, scope.unit_id)
                 raise
 
-    def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession:
+    def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession | Session:
+        if not holding.awaits:
+            from ._shell.in_thread import make_session  # few programs need it
+
+            return make_session(holding, keywords)
         session = AsyncSession(
             bind=engine,
             sync_session_class=guarded(AsyncSession.sync_session_class),
@@ -920,7 +978,9 @@ class _Maker(async_sessionmaker[S], Generic[S]):
 
 async def _below(holding: Holding, work: Callable[..., T], *args: Any) -> T:
     """Run a synchronous function of the holding where SQLAlchemy lets it wait for the server."""
-    session = cast("AsyncSession", holding.session)
+    session = holding.session
+    if not isinstance(session, AsyncSession):
+        return cast("T", await util.greenlet_spawn(work, holding, *args))
     return cast("T", await session.run_sync(lambda _: work(holding, *args)))
 
 

@@ -186,6 +186,13 @@ class AwaitedSessions:
         """As `AsyncSessions.run`."""
         return cast("T", self.real.run(_synchronous(work), *databases, **asked))
 
+    async def run_sync(self, work: Callable[[Session], T], *databases: str, access: str = "write", **asked: Any) -> T:
+        """As `AsyncSessions.run_sync`: here `run`, or the block of `read`."""
+        if access == "write":
+            return self.real.run(work, *databases, **asked)
+        with self.real.read(*databases, **asked) as session:
+            return work(session)
+
     def attempts(self, *databases: str, **asked: Any) -> Iterator[Block]:
         """As `AsyncSessions.attempts`."""
         for unit in self.real.attempts(*databases, **asked):

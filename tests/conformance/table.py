@@ -59,6 +59,7 @@ SECTIONS = (
     "Several queries in one flight",
     "Sessions that their owner ends",
     "Repeatable units",
+    "Units of ordinary functions",
     "Isolation levels",
     "Deadlines",
     "Lost links",

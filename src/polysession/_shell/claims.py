@@ -149,7 +149,7 @@ class Claim(Ticket[ConnectionPoolEntry]):
         self.handed_out = False
         """SQLAlchemy has the connection and may have touched it."""
         self.missing_since: float | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         """Why no connection could be opened for it."""
         self.growing = False
         """A connection is being opened for it beside, so a seat alone is of no use to it."""
@@ -176,7 +176,7 @@ class Claim(Ticket[ConnectionPoolEntry]):
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         return f"thread {names.get(self.thread, self.thread)!r}"
 
-    def taken_error(self) -> Exception:
+    def taken_error(self) -> BaseException:
         """Its error, for raising. Once raised, an error holds the frames of the call that took the claim, and with them
         its attempt: a claim that kept it would look as if that call still ran."""
         error, self.error = self.error, None

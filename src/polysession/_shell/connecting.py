@@ -111,6 +111,8 @@ def connecting(
             raise
         if made:
             record.info[sqlite.RAW] = made[0]
+            if driver == "aiosqlite":
+                connection = _also_for_threads(connection, made[0])
         if not _GIVEN_KEEPALIVE.intersection(arguments):
             keep_alive(connection)
         if driver == "pymysql" and "read_timeout" not in cparams and "read_timeout" not in endpoint.connect:
@@ -118,6 +120,12 @@ def connecting(
         return connection
 
     return connect
+
+
+def _also_for_threads(connection: Any, raw: sqlite.Connection) -> Any:
+    from . import sqlite_async  # whoever uses another driver needs none of it
+
+    return sqlite_async.Connection(connection, raw) if sqlite_async.is_known() else connection
 
 
 def _begins(dialect: Any) -> Mapping[str, Any]:

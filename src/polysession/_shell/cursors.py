@@ -83,7 +83,10 @@ def _cursors(dialect: Any) -> Cursors:
             # a lent connection begins no transaction; a statement whose rows were read to their end is reset
             return Cursors(sqlite.driver_cursor, sqlite3.Connection.cursor, None)
         case "aiosqlite":
-            return Cursors(_cursor, _cursor, None)  # the same holds, and its thread would be waited for
+            from . import sqlite_async  # whoever uses another driver needs none of it
+
+            make = sqlite_async.cursor if sqlite_async.is_known() else _cursor
+            return Cursors(make, make, None)  # the same holds, and its thread would be waited for
         case "psycopg" | "asyncpg" | "pymysql" | "asyncmy":
             return _of_servers(dialect)
         case _:

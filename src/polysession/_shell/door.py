@@ -140,8 +140,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
 
     # -- steps that wait for nothing, for both drivers
 
-    def _open(self, scope: Scope, transaction: bool) -> Holding:
-        """Make the session of a unit."""
+    def _open(self, scope: Scope, transaction: bool, in_thread: bool = False) -> Holding:
+        """Make the session of a unit; at the asynchronous door that of one whose work is done `in_thread`."""
         options = scope.options
         timed = _bounding(scope)
         plan = self._plan_of(scope, transaction)
@@ -167,7 +167,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             at_begin=plan.at_begin,
             deadline=timed.options.deadline,
             deadline_at=timed.deadline_at,
-            awaits=self.asynchronous,
+            awaits=self.asynchronous and not in_thread,
             in_transaction=transaction and (options.access is _WRITE or options.snapshot),
         )
         if transaction and options.exact:

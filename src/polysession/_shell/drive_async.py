@@ -30,10 +30,11 @@ T = TypeVar("T")
 class Shielded:
     """A performer's answer: this must run to its end even if the caller is cancelled.
 
-    `within` and `give_up` are those of `to_its_end`.
+    `within` and `give_up` are those of `to_its_end`. Work that is `is_patient` sees to all that itself: it answers what
+    `to_its_end` does, and is awaited.
     """
 
-    __slots__ = ("give_up", "within", "work")
+    __slots__ = ("give_up", "is_patient", "within", "work")
 
     def __init__(
         self,
@@ -41,8 +42,10 @@ class Shielded:
         *,
         within: float | None = None,
         give_up: Callable[[], object] | None = None,
+        is_patient: bool = False,
     ) -> None:
         self.work = work
+        self.is_patient = is_patient
         self.within = within
         self.give_up = give_up
 
@@ -68,7 +71,9 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
             if (closed is not None or (cancelled is not None and not isinstance(value, Shielded))) and _discard(value):
                 raise cancelled or Closing()
             if isinstance(value, Shielded):
-                value, error, late = await to_its_end(value.work, within=value.within, give_up=value.give_up)
+                work, within, give_up = value.work, value.within, value.give_up
+                end = work if value.is_patient else to_its_end(work, within=within, give_up=give_up)
+                value, error, late = await end
                 cancelled = cancelled or late
             elif isinstance(value, Awaitable):
                 value = await value

@@ -20,7 +20,7 @@ from .guard import refuse_open_savepoint
 from .holding import Holding
 from .taking import give_back
 
-__all__ = ["Finish"]
+__all__ = ["Finish", "is_heard_by_others"]
 
 _WRITE: Final = Access.WRITE
 """Of an enumeration, whose members Python looks for at each use."""
@@ -44,7 +44,7 @@ class Finish:
         session = cast("Session", holding.sync_session)
         if holding.access is not _WRITE or not holding.seen.in_transaction or session.get_transaction() is not None:
             return False
-        return len(session.dispatch.before_commit) > 1 or bool(session.dispatch.after_commit)
+        return is_heard_by_others(session)
 
     @staticmethod
     def flush(holding: Holding) -> None:
@@ -147,7 +147,7 @@ class Finish:
 def _is_plain(session: Session, transaction: SessionTransaction) -> bool:
     """`Session.commit` would send COMMIT and close the transaction, and do nothing besides: nothing is pending, no
     object expires, no listener but our own hears of it, and nothing is nested or prepared."""
-    listeners = session.dispatch
+    listeners = session.dispatch  # as `is_heard_by_others`, on the way of every unit
     return (
         transaction.parent is None
         and transaction.is_active
@@ -157,6 +157,12 @@ def _is_plain(session: Session, transaction: SessionTransaction) -> bool:
         and not listeners.after_commit
         and session._is_clean()
     )
+
+
+def is_heard_by_others(session: Session) -> bool:
+    """Somebody besides us listens to its commits."""
+    listeners = session.dispatch
+    return len(listeners.before_commit) != 1 or bool(listeners.after_commit)
 
 
 def _commit_plainly(transaction: SessionTransaction, holding: Holding) -> None:

@@ -562,6 +562,14 @@ class Holding:
             if room is not None and room.sever(self):
                 self.seen.severed = True
 
+    def interrupt(self) -> None:
+        """As `sever`; and what its thread asks of a pool is refused, too. From any thread."""
+        self.sever()
+        for engine in self.engines.values():
+            room: Room | None = getattr(engine.pool, "room", None)
+            for claim in room.refuse(self, asyncio.CancelledError()) if room is not None else ():
+                claim.pool.unpark(claim)
+
     def bound(self, within: float | None = None) -> None:
         """For threads: let no wait for the server outlast the deadline by more than the grace, or `within` seconds."""
         deadline_at = self.seen.deadline_at

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import await_only
 
 from .. import dialects
@@ -28,7 +28,17 @@ from .watchdog import bound, free
 if TYPE_CHECKING:
     from .marking import Trail
 
-__all__ = ["ANSWER_WITHIN", "PEN", "Commit", "Pen", "connection_number", "marker_of", "marking_connection", "pen_for"]
+__all__ = [
+    "ANSWER_WITHIN",
+    "PEN",
+    "Commit",
+    "Pen",
+    "connection_number",
+    "marker_of",
+    "marking_connection",
+    "pen_for",
+    "prepares",
+]
 
 ANSWER_WITHIN: Final = 1.0
 """Seconds to wait for the answer to COMMIT before the database is asked on another connection; only for units that know
@@ -193,9 +203,9 @@ def pen_for(connection: Connection, *, is_ours: bool) -> Pen:
     make: Any = Pen
     match dialect.driver:
         case "psycopg":
-            from . import first_flight, pens_psycopg  # whoever uses another driver needs none of it
+            from . import pens_psycopg  # whoever uses another driver needs none of it
 
-            is_direct = first_flight.is_known() and told[1] == number and not pooled.is_behind(connection.engine)
+            is_direct = told[1] == number and prepares(connection.engine)
             make = functools.partial(pens_psycopg.pen(dialect.is_async), is_direct=is_direct)
         case "asyncpg" if hasattr(connection.connection.driver_connection, "polysession_marker"):
             make = _Asyncpg
@@ -211,6 +221,15 @@ def pen_for(connection: Connection, *, is_ours: bool) -> Pen:
             make = _OneText
     found: Pen = make(connection, number, server, is_ours=is_ours)
     return found
+
+
+def prepares(engine: Engine) -> bool:
+    """The row is prepared on the connections of this engine, if they lead to the server itself."""
+    if engine.dialect.driver != "psycopg":
+        return False
+    from . import first_flight  # as above
+
+    return first_flight.is_known() and not pooled.is_behind(engine)
 
 
 def marker_of(dialect: Any) -> Marker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sqlalchemy import util
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -45,12 +45,16 @@ class FairAsyncPool(FairPool):
     def __init__(self, creator: Any, pool_size: int = 10, timeout: float = 5.0, **kw: Any) -> None:
         super().__init__(creator, pool_size, timeout, **kw)
         self.opens_here = False
+        self._loop = asyncio._get_running_loop()
+        """Where it opens connections, also for a thread that works for a task (`in_thread`)."""
         self._besides: set[asyncio.Task[Any]] = set()
         self._bells: dict[int, _Bell] = {}
         """By the tick at which they ring."""
 
     def aside(self, attempt: Attempt) -> None:
         """Open connections for others."""
+        if self._is_elsewhere(self.aside, attempt):
+            return
         task = self.beside(partial(open_for_others, self, attempt), "polysession opens a connection")
 
         def done(task: asyncio.Task[Any]) -> None:
@@ -74,10 +78,14 @@ class FairAsyncPool(FairPool):
 
     def answers(self, record: ConnectionPoolEntry, within: float) -> bool:
         """The server answers on this connection within so many seconds."""
+        if _running_loop() is None:
+            return super().answers(record, within)
         return answers_async(self._dialect, record, within)
 
     def attempt(self, claim: Claim) -> None:
         """As `FairPool.attempt`, in a task of its own."""
+        if self._is_elsewhere(self.attempt, claim):
+            return
         growth = self.room.grows(claim)
         begun: list[Claim] = []
 
@@ -92,6 +100,13 @@ class FairAsyncPool(FairPool):
         claim.opening = task = self.beside(attempt, "polysession opens a connection")
         task.add_done_callback(done)
 
+    def _is_elsewhere(self, work: Callable[..., object], *args: object) -> bool:
+        """A thread asks that has no event loop: have the pool's own do it. Raises `RuntimeError` if that is closed."""
+        if self._loop is None or _running_loop() is not None:
+            return False
+        self._loop.call_soon_threadsafe(work, *args)
+        return True
+
     def dispose(self) -> None:
         """As `FairPool.dispose`; a connection that is being opened is waited for, and closed."""
         super().dispose()
@@ -100,7 +115,9 @@ class FairAsyncPool(FairPool):
             util.await_only(asyncio.wait(openers, timeout=_LONGEST_OPENING))
 
     def park(self, claim: Claim, seconds: float) -> bool:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
+        if loop is None:
+            return super().park(claim, seconds)  # a thread that works for a task
         with self.room.lock:
             if self.room.decided(claim):
                 return True
@@ -139,9 +156,9 @@ class FairAsyncPool(FairPool):
         self.unpark(claim)
 
     def unpark(self, claim: Claim) -> bool:
-        future = cast("asyncio.Future[bool] | None", claim.parked)
-        if future is None:
-            return False
+        future = claim.parked
+        if not isinstance(future, asyncio.Future):
+            return super().unpark(claim)
         loop = future.get_loop()
         if _running_loop() is loop:
             _settle(future, True)

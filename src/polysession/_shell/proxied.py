@@ -28,7 +28,7 @@ from .over import SAYS_IDLE, is_over
 if TYPE_CHECKING:
     from .pool import FairPool
 
-__all__ = ["IS_KNOWN", "proxied", "shorten"]
+__all__ = ["IS_KNOWN", "is_shortened", "proxied", "shorten"]
 
 IS_KNOWN: Final = sqlalchemy.__version__.startswith("2.1.")
 """This is the SQLAlchemy whose way was read."""
@@ -88,9 +88,14 @@ def _heard(pool: Any) -> tuple[Any, ...]:
     )
 
 
+def is_shortened(pool: FairPool) -> bool:
+    """Its connections go the shorter way, as long as nobody else begins to listen."""
+    return pool.is_done is not None and not pool._should_log_debug() and _heard(pool) == pool.heard
+
+
 def proxied(pool: FairPool) -> PoolProxiedConnection | None:
     """A connection of `pool` by the shorter way; None if it has to go SQLAlchemy's. Raises as a checkout does."""
-    if pool.is_done is None or pool._should_log_debug() or _heard(pool) != pool.heard:
+    if pool.is_done is None or pool._should_log_debug() or _heard(pool) != pool.heard:  # `is_shortened`, uncalled
         return None
     record: Any = pool._do_get()
     made = _Proxied(pool, record.dbapi_connection, record, None)

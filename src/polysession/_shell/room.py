@@ -220,6 +220,15 @@ class Room:
                 return [waiter]
         return []
 
+    @_changing
+    def refuse(self, asker: Asker, error: BaseException) -> list[Claim]:
+        """Those who wait for this asker hear that they wait in vain: wake them."""
+        waiting = [one for one in cast("list[Claim]", list(self.seats.waiters)) if one.asker is asker]
+        for waiter in waiting:
+            if self.seats.withdraw(waiter):
+                waiter.error = error
+        return waiting
+
     def decided(self, claim: Claim) -> bool:
         """It need not wait any more: it was served, or cannot be."""
         if claim.growing:

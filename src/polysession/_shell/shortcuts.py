@@ -12,13 +12,19 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Session
 
 from ..options import Access
 from ..topology import Endpoint
 from . import pooled
 from .engines import AnyEngine, EngineRoom
+from .finish import is_heard_by_others
+from .guard import guarded
+from .in_thread import takes
 from .liveness import listens
 from .over import SAYS_IDLE
+from .pens import prepares
+from .proxied import is_shortened
 from .upkeep import is_known
 
 __all__ = ["SHORTCUTS", "Shortcut", "Way", "ways"]
@@ -77,6 +83,16 @@ def _is_alike(engine: Engine) -> bool:
     return "compiled_cache" in engine.get_execution_options() and why_alone(engine.dialect) is None
 
 
+def _commits_plainly(engine: Engine) -> bool:
+    return not is_heard_by_others(guarded(Session)())
+
+
+def _flies_together(engine: Engine) -> bool:
+    from .together import can_fly  # few programs need it
+
+    return _pool(engine).lends is True and can_fly(engine)
+
+
 def _pool(engine: Engine) -> Any:
     return engine.pool
 
@@ -110,9 +126,34 @@ SHORTCUTS: Final = (
     ),
     Shortcut(
         "untouched connections go back without being looked at by the pool",
-        'reset = "touched", no ROLLBACK after COMMIT, and a known SQLAlchemy',
+        'reset = "touched", no ROLLBACK after COMMIT, a known SQLAlchemy, and nobody who listens to the pool',
         "they go the way of SQLAlchemy's pool",
-        lambda engine: _pool(engine).is_done is not None,
+        lambda engine: is_shortened(_pool(engine)),
+    ),
+    Shortcut(
+        "COMMIT past the session's own steps",
+        "nobody who listens to the commits of all sessions; of one session, nothing that is pending at its end",
+        "the session commits step by step",
+        _commits_plainly,
+    ),
+    Shortcut(
+        "the queries of batch() in one flight",
+        "connections lent to read units, and psycopg in a version that was read",
+        "batch() executes them one after the other",
+        _flies_together,
+        Access.READ,
+    ),
+    Shortcut(
+        "the row of an exact outcome prepared",
+        "psycopg in a version that was read, no pooler, and a link that leads to the server itself",
+        "the row is sent as a text, together with COMMIT where the driver can",
+        prepares,
+    ),
+    Shortcut(
+        "the whole unit of run_sync() in one thread",
+        "SQLite by aiosqlite, in versions of it and of SQLAlchemy that were read",
+        "at the asynchronous door its function runs in the event loop, below an AsyncSession",
+        takes,
     ),
     Shortcut(
         "liveness by listening to the link",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 from sqlalchemy import util
-from sqlalchemy.engine import Result
+from sqlalchemy.engine import Engine, Result
 from sqlalchemy.orm import Session
 
 from . import first_flight
@@ -30,7 +30,7 @@ from .guard import holding_of
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["Flight", "execute_together"]
+__all__ = ["Flight", "can_fly", "execute_together"]
 
 
 def execute_together(session: Session, statements: Sequence[Any]) -> list[Result[Any]]:
@@ -46,8 +46,12 @@ def _flies(holding: Holding) -> bool:
     """Its statements run each on its own, and the driver can send them together."""
     if holding.leases is None or holding.only is None or holding.flight is not None:
         return False
-    dialect: Any = holding.only.dialect
-    return dialect.driver == "psycopg" and first_flight.is_known()
+    return can_fly(holding.only)
+
+
+def can_fly(engine: Engine) -> bool:
+    """The driver of this engine can send several statements together, if each runs on its own."""
+    return engine.dialect.driver == "psycopg" and first_flight.is_known()
 
 
 class _Passenger(greenlet):  # type: ignore[misc]  # greenlet says nothing of its types

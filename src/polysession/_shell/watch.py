@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -250,6 +251,13 @@ class Watch:
                 do=error.do,
                 unit=holding.name,
             ) from error
+        if isinstance(error, asyncio.CancelledError):
+            raise UnitRolledBack(
+                f"unit {holding.name!r} is rolled back: the task that waits for it was cancelled, or its time is up",
+                why=f"its thread went on until its next statement; it was opened at {holding.origin}",
+                do=("let this error pass",),
+                unit=holding.name,
+            )
         raise UnitRolledBack(
             f"{holding.kind} {holding.name!r} cannot go on: the server has rolled back its whole transaction",
             why=f"{type(error).__name__} was swallowed inside it; it was opened at {holding.origin}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy.engine import FilterResult, Result
 from sqlalchemy.ext.asyncio import AsyncMappingResult, AsyncResult, AsyncScalarResult
@@ -29,6 +29,7 @@ __all__ = [
     "check_session_options",
     "check_work",
     "finished",
+    "refuse_exact_read",
     "refuse_unread",
 ]
 
@@ -133,6 +134,16 @@ def _refuse_unread(result: Any, name: str, awaited: str) -> None:
             f"write a block, `{'async ' if awaited else ''}with sessions.read() as session:`, and use the rows in it",
         ),
         attribute="work",
+    )
+
+
+def refuse_exact_read(verb: str) -> NoReturn:
+    """Raise `RequestRefused` for a unit that reads and was to have an exact outcome."""
+    raise RequestRefused(
+        f"{verb}() was given access='read' together with outcome or key",
+        why="a unit that reads commits nothing whose outcome could be asked for",
+        do=("leave out outcome and key", "leave out access, so that it may write"),
+        attribute="outcome",
     )
 
 

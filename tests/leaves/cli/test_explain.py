@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import Pool
 from tests.engines.targets import FreshDatabase
 
 from polysession import Sessions
@@ -21,6 +23,11 @@ NO_ROLLBACK = "no ROLLBACK after COMMIT"
 PLAIN_READS = "reads without a transaction"
 ONE_QUESTION = "one question at the first connection"
 LISTENER = "one listener for the connections of all engines"
+SHORT = "untouched connections go back without being looked at by the pool"
+PLAIN_COMMIT = "COMMIT past the session's own steps"
+TOGETHER = "the queries of batch() in one flight"
+PREPARED = "the row of an exact outcome prepared"
+ONE_THREAD = "the whole unit of run_sync() in one thread"
 
 
 def told(capsys: pytest.CaptureFixture[str], source: str) -> dict[str, bool]:
@@ -57,6 +64,41 @@ def test_a_pooler_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert told(capsys, str(file))[PLAIN_READS] is False
     of_file = told(capsys, f"sqlite:///{tmp_path / 'shop.db'}")
     assert (of_file[PLAIN_READS], of_file[BEGIN], of_file[ONE_QUESTION]) == (True, False, False)
+
+
+def test_which_driver(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One flight and a prepared row are psycopg's, without a pooler; one thread for a unit is aiosqlite's."""
+    url = "postgresql+{}://nowhere.invalid/orders"
+    file = tmp_path / "polysession.toml"
+    file.write_text(f'[databases.orders]\nurl = "{url.format("psycopg")}"\npooler = "transaction"\n')
+    ways = (TOGETHER, PREPARED, ONE_THREAD)
+    for source, used in {
+        url.format("psycopg"): (True, True, False),
+        str(file): (False, False, False),
+        url.format("asyncpg"): (False, False, False),
+        "sqlite+aiosqlite://": (False, False, True),
+        "sqlite+pysqlite://": (False, False, False),
+    }.items():
+        said = told(capsys, source)
+        assert tuple(said[way] for way in ways) == used
+
+
+def test_who_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who listens to all pools, or to the commits of all sessions, is noticed."""
+    said = told(capsys, "sqlite://")
+    assert (said[SHORT], said[PLAIN_COMMIT]) == (True, True)
+
+    def hear(*_: object) -> None:
+        """Listens."""
+
+    for target, name, way in ((Pool, "checkin", SHORT), (Session, "after_commit", PLAIN_COMMIT)):
+        sa.event.listen(target, name, hear)
+        try:
+            said = told(capsys, "sqlite://")
+        finally:
+            sa.event.remove(target, name, hear)
+        assert said.pop(way) is False
+    assert told(capsys, "sqlite://")[SHORT] is True
 
 
 def test_an_unknown_sqlalchemy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

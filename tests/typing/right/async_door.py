@@ -8,7 +8,7 @@ from typing import Any, assert_type
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlmodel.ext.asyncio.session import AsyncSession as SqlmodelSession
 
 from polysession import AsyncSessions, Outcome
@@ -89,6 +89,11 @@ async def text_of(session: AsyncSession, order: int, *, default: str = "") -> st
     return found.text if found else default
 
 
+def numbers(session: Session) -> list[int]:
+    """A work that is an ordinary function."""
+    return list(session.scalars(select(Order.id)))
+
+
 async def works() -> None:
     """What a coroutine function returns is what its caller gets, and what it makes is a coroutine, fit for a task."""
     assert_type(await place("pencil"), Order)
@@ -98,6 +103,8 @@ async def works() -> None:
     async with asyncio.TaskGroup() as group:
         assert_type(group.create_task(place("pencil")), asyncio.Task[Order])
     assert_type(await sessions.run(count), int)
+    assert_type(await sessions.run_sync(lambda session: session.get(Order, 1), "orders"), Order | None)
+    assert_type(await sessions.run_sync(numbers, access="read", deadline=1.0), list[int])
     assert_type(await sessions.run(lambda session: session.get(Order, 1), "orders", retry=1), Order | None)
     later = sessions.task(text_of, "orders")
     assert_type(await later(1, default="none"), str)
