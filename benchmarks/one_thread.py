@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from polysession import AsyncSessions
 
-from .trips import Item, make_table
+from .table import Item, make_table
 
 __all__ = ["SIDES", "WORKS", "measure"]
 

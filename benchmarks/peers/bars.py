@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from . import counted, several, tasks, threads
+from . import counted, several, sqlite, tasks, threads
 from .works import AT_ONCE, CHANGE, NOTHING, READ, TEN, WRITE
 
 __all__ = ["ASYNCPG", "BARS", "ONE_FLIGHT", "PSYCOPG", "SYNC", "Bar", "Judged", "judge"]
@@ -233,7 +233,8 @@ BARS: Final[Sequence[Bar]] = (
         figure="time: read a row, SQLite under asyncio",
         kind="sqlite",
         work=READ,
-        where="aiosqlite",
+        where=sqlite.DRIVER,
+        side=sqlite.RUN_SYNC,
         bar=0.35,
         of="ratio",
         peer=tasks.SESSION,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
 
 from polysession import AsyncSessions
 
@@ -18,9 +19,10 @@ from .tasks import OURS, SESSION
 from .timing import Spread
 from .works import READ, Row, texts
 
-__all__ = ["DRIVER", "measure"]
+__all__ = ["DRIVER", "RUN_SYNC", "measure"]
 
 DRIVER: Final = "aiosqlite"
+RUN_SYNC: Final = f"{OURS}, run_sync"
 
 
 async def measure(effort: Effort) -> list[Row]:
@@ -39,6 +41,12 @@ async def measure(effort: Effort) -> list[Row]:
                 async with door.read() as session:
                     await session.get_one(Item, 1)
 
+            def read(session: Session) -> None:
+                session.get_one(Item, 1)
+
+            async def in_thread() -> None:
+                await door.run_sync(read, access="read")
+
             async def plain() -> None:
                 async with maker() as session:
                     await session.get_one(Item, 1)
@@ -47,7 +55,12 @@ async def measure(effort: Effort) -> list[Row]:
                 async with connection.execute(texts("?")[READ][0], (1,)) as cursor:
                     await cursor.fetchall()
 
-            sides: dict[str, Callable[[], Any]] = {OURS: ours, SESSION: plain, f"{DRIVER}, one connection": raw}
+            sides: dict[str, Callable[[], Any]] = {
+                RUN_SYNC: in_thread,
+                OURS: ours,
+                SESSION: plain,
+                f"{DRIVER}, one connection": raw,
+            }
             found: dict[str, list[float]] = {side: [] for side in sides}
             for run in sides.values():
                 for _ in range(effort.warm):
