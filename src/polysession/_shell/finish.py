@@ -2,6 +2,9 @@
 
 The asynchronous door runs the same functions below its `AsyncSession` (`run_sync`). Nothing here decides; the order is
 the core's.
+
+That a session has nothing to flush, and which connections its transaction has, SQLAlchemy does not say in public: it is
+asked only where that was read (`known`; SQLAlchemy 2.1, orm/session.py: `Session._is_clean`, `SessionTransaction`).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from ..errors import UnitOwnsCommit
 from ..options import Access
+from . import known
 from .grace import hear
 from .guard import refuse_open_savepoint
 from .holding import Holding
@@ -51,7 +55,7 @@ class Finish:
         """Send pending work; refuse to go on to COMMIT where that would be pointless."""
         session = cast("Session", holding.sync_session)
         refuse_open_savepoint(session, holding)
-        if session._is_clean():
+        if known.IS_KNOWN and session._is_clean():
             holding.check()  # as `flush` does
         else:
             session.flush()
@@ -149,7 +153,8 @@ def _is_plain(session: Session, transaction: SessionTransaction) -> bool:
     object expires, no listener but our own hears of it, and nothing is nested or prepared."""
     listeners = session.dispatch  # as `is_heard_by_others`, on the way of every unit
     return (
-        transaction.parent is None
+        known.IS_KNOWN
+        and transaction.parent is None
         and transaction.is_active
         and not session.expire_on_commit
         and not session.twophase

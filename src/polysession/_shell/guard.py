@@ -26,7 +26,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from ..errors import ReadOnlyUnit, SessionMisuse
 from ..facts import HoldKind, Outcome
 from ..options import Access
-from . import places
+from . import known, places
 from .autocommit import refuse_autocommit
 from .grace import hear
 from .hygiene import notice_handing
@@ -34,8 +34,7 @@ from .lazy import Ended, lazy_load_while_async, mark_objects
 from .lease import lease_of
 from .places import PROCESS
 from .readonly import judge_given
-from .taking import IS_READ, take
-from .twice import refuse_twice
+from .taking import take
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import CoreExecuteOptionsParameter
@@ -95,7 +94,7 @@ class Guarded(Session):
         if holding is not None:
             holding.check()
             if holding.repeated is not None:
-                refuse_twice(instance, holding)
+                _refuse_twice(instance, holding)
         try:
             super().add(instance, _warn=_warn)
         except InvalidRequestError as error:
@@ -117,7 +116,7 @@ class Guarded(Session):
         if holding is not None:
             holding.check()
             if holding.repeated is not None:
-                refuse_twice(instance, holding)
+                _refuse_twice(instance, holding)
         return super().merge(instance, **kw)
 
     def get(self, entity: Any, ident: Any, **kw: Any) -> Any:
@@ -258,7 +257,7 @@ _PASSED_BY: Final = ("flush", "_flush", "_is_clean", "_autoflush", "_autobegin_t
 
 
 def _front_of(base: type[Session]) -> type[Guarded]:
-    is_read = IS_READ and all(getattr(base, name) is getattr(Session, name) for name in _PASSED_BY)
+    is_read = known.IS_KNOWN and all(getattr(base, name) is getattr(Session, name) for name in _PASSED_BY)
     return Shorter if is_read else Guarded
 
 
@@ -278,6 +277,12 @@ _INSTEAD = {
     "begin": ("just use the session: the unit has begun", "use begin_nested() for a savepoint"),
 }
 _INSTEAD["reset"] = _INSTEAD["invalidate"] = _INSTEAD["close"]
+
+
+def _refuse_twice(instance: object, holding: Holding) -> None:
+    from .twice import refuse_twice  # units that are repeated need it
+
+    refuse_twice(instance, holding)
 
 
 def _read_only(holding: Holding, what: str) -> ReadOnlyUnit:

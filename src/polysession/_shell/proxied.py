@@ -5,9 +5,9 @@ nothing to do nearly every time. Here this is found out by a few comparisons: no
 the connection (`hygiene`), its transaction is over (`over`). If anything is different the connection goes SQLAlchemy's
 own way, and so does every one below a version of SQLAlchemy that this module does not know.
 
-`_ConnectionFairy` is what SQLAlchemy's pool hands out, and not public: `IS_KNOWN` says whether it is the one that was
-read for this (SQLAlchemy 2.1, pool/base.py: `_ConnectionRecord.checkout`, `_ConnectionFairy._checkout`, `_checkin`,
-`_finalize_fairy`, `_ConnectionRecord.checkin`).
+`_ConnectionFairy` is what SQLAlchemy's pool hands out, and not public: it was read for this (`known`; SQLAlchemy 2.1,
+pool/base.py: `_ConnectionRecord.checkout`, `_ConnectionFairy._checkout`, `_checkin`, `_finalize_fairy`,
+`_ConnectionRecord.checkin`).
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-import sqlalchemy
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.pool.base import _ConnectionFairy
 
+from . import known
 from .hygiene import forget_use, is_untouched
 from .over import SAYS_IDLE, is_over
 
 if TYPE_CHECKING:
     from .pool import FairPool
 
-__all__ = ["IS_KNOWN", "is_shortened", "proxied", "shorten"]
+__all__ = ["is_shortened", "proxied", "shorten"]
 
-IS_KNOWN: Final = sqlalchemy.__version__.startswith("2.1.")
-"""This is the SQLAlchemy whose way was read."""
 _OURS: Final = __name__.rpartition(".")[0] + "."
 
 
@@ -41,7 +39,7 @@ def shorten(engine: Engine, is_changed: Callable[[Any], bool] | None = None) -> 
     pool: Any = engine.pool
     says_idle = SAYS_IDLE.get(engine.dialect.driver)
     events = pool.dispatch
-    if not IS_KNOWN or says_idle is None or len(events.checkout.listeners):
+    if not known.IS_KNOWN or says_idle is None or len(events.checkout.listeners):
         return
 
     pool.is_done = _is_done(says_idle, is_changed)

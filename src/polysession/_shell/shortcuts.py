@@ -16,16 +16,16 @@ from sqlalchemy.orm import Session
 
 from ..options import Access
 from ..topology import Endpoint
-from . import pooled
+from . import known, pooled
 from .engines import AnyEngine, EngineRoom
 from .finish import is_heard_by_others
-from .guard import guarded
+from .guard import Guarded, guarded
 from .in_thread import takes
 from .liveness import listens
 from .over import SAYS_IDLE
 from .pens import prepares
 from .proxied import is_shortened
-from .upkeep import is_known
+from .taking import is_plain
 
 __all__ = ["SHORTCUTS", "Shortcut", "Way", "ways"]
 
@@ -87,6 +87,10 @@ def _commits_plainly(engine: Engine) -> bool:
     return not is_heard_by_others(guarded(Session)())
 
 
+def _takes_plainly(engine: Engine) -> bool:
+    return guarded(Session) is not Guarded and is_plain(engine)
+
+
 def _flies_together(engine: Engine) -> bool:
     from .together import can_fly  # few programs need it
 
@@ -129,6 +133,12 @@ SHORTCUTS: Final = (
         'reset = "touched", no ROLLBACK after COMMIT, a known SQLAlchemy, and nobody who listens to the pool',
         "they go the way of SQLAlchemy's pool",
         lambda engine: is_shortened(_pool(engine)),
+    ),
+    Shortcut(
+        "a unit's connection taken and given back past SQLAlchemy's tables",
+        "a known SQLAlchemy, connections that go back without being looked at, and nobody who listens to the engine",
+        "the session takes it step by step",
+        _takes_plainly,
     ),
     Shortcut(
         "COMMIT past the session's own steps",
@@ -177,7 +187,7 @@ SHORTCUTS: Final = (
         "one listener for the connections of all engines",
         "a version of SQLAlchemy whose create_engine was read",
         "each engine has listeners of its own",
-        lambda engine: is_known(),
+        lambda engine: known.IS_KNOWN,
     ),
 )
 """All of them."""

@@ -15,11 +15,10 @@ import functools
 import sqlite3
 from typing import Any
 
-import sqlalchemy
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection as Adapted
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_cursor as AdaptedCursor
 
-from . import sqlite
+from . import known, sqlite
 
 __all__ = ["Connection", "cursor", "is_known"]
 
@@ -33,7 +32,7 @@ def is_known() -> bool:
     import aiosqlite
 
     return (
-        sqlalchemy.__version__.startswith("2.1.")
+        known.IS_KNOWN
         and hasattr(aiosqlite.Connection, "stop")
         and sqlite3.threadsafety > 0
         and all(callable(getattr(Adapted, name, None)) for name in _METHODS)

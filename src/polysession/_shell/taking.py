@@ -5,7 +5,7 @@ them asks tables of states, listeners, logs and options on its way; the most of 
 costs is spent there. Here the three are made as SQLAlchemy would have left them, after a few comparisons: the unit has
 one engine, of our making, whose connections go the shorter way too (`proxied`); nobody but us listens to it; its
 session is told nothing of its transaction. Anything else goes SQLAlchemy's way, and so does every unit below a version
-that is not among `READ`.
+that was not read for this (`known`).
 
 None of it is public (SQLAlchemy 2.1, orm/session.py: `_connection_for_bind` of both classes, `_autobegin_t`,
 `SessionTransaction.__init__`, `close`; engine/base.py: `Connection.__init__`, `close`, `RootTransaction.__init__`,
@@ -17,7 +17,6 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-import sqlalchemy
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.engine.base import RootTransaction
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
@@ -31,13 +30,7 @@ from .lease import Lease
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["IS_READ", "READ", "Taken", "give_back", "take"]
-
-READ: Final = frozenset(("2.1.7", "2.1.8", "2.1.9"))
-"""The versions of SQLAlchemy whose functions were read for this: in these they are the same, letter by letter. Before
-them the attributes of a connection are others (2.1.6, `Connection._has_events`)."""
-IS_READ: Final = sqlalchemy.__version__ in READ
-"""This is one of them."""
+__all__ = ["Taken", "give_back", "is_plain", "take"]
 
 _UNIT: Final = HoldKind.UNIT
 _WRITE: Final = Access.WRITE
@@ -144,11 +137,11 @@ def _may_take(session: Any, engine: Any) -> bool:
         and session.autobegin
         and not listeners.after_transaction_create
         and len(listeners.after_begin) == 1  # ours
-        and _is_plain(engine)
+        and is_plain(engine)
     )
 
 
-def _is_plain(engine: Any) -> bool:
+def is_plain(engine: Any) -> bool:
     """Nobody listens to its connections, and nothing is logged of them."""
     return (
         getattr(engine.pool, "is_done", None) is not None
@@ -175,7 +168,7 @@ def give_back(transaction: Any, holding: Holding) -> bool:
     ):
         return False
     pooled = connection._dbapi_connection
-    if pooled is None or session.dispatch.after_transaction_end or not _is_plain(connection.engine):
+    if pooled is None or session.dispatch.after_transaction_end or not is_plain(connection.engine):
         return False
     if holding.seen.in_transaction:
         root.commit()

@@ -6,7 +6,7 @@ class of our pools has one listener for each event, and each connection knows th
 
 What SQLAlchemy's two listeners do with a new connection is done here, in the same order: its settings by the dialect
 (`Dialect.on_connect`, the isolation level of the engine), and for the first one `Dialect.initialize`. That is not
-public, so it is done only with versions that were read for it (`is_known`); with another one the engine keeps its
+public, so it is done only with versions that were read for it (`known`); with another one the engine keeps its
 listeners.
 """
 
@@ -15,28 +15,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
+from . import known
 from .notes import HOLDING
 from .pool import FairPool
 
-__all__ = ["KNOWN", "Upkeep", "is_known"]
-
-KNOWN: Final = frozenset(((2, 1),))
-"""The versions of SQLAlchemy whose `create_engine` was read; tests/unit/shell/test_upkeep.py fails for another."""
+__all__ = ["Upkeep"]
 
 _UPKEEP: Final = "polysession_upkeep"
 """Where a connection keeps what is done with it."""
 
 New: TypeAlias = Callable[[Any, Any], None]
 """As a listener of `connect` and `checkin`: is given the connection of DBAPI and the pool's record of it."""
-
-
-def is_known() -> bool:
-    """SQLAlchemy's own part can be done here."""
-    return tuple(int(part) for part in sqlalchemy.__version__.split(".")[:2] if part.isdigit()) in KNOWN
 
 
 class Upkeep:
@@ -58,11 +50,11 @@ class Upkeep:
 
     def arguments(self) -> dict[str, Any]:
         """For `create_engine`: that it shall add no listeners."""
-        return {"_initialize": False} if is_known() else {}
+        return {"_initialize": False} if known.IS_KNOWN else {}
 
     def of(self, engine: Engine) -> None:
         """It is that of this engine, which was made with its arguments."""
-        if is_known():
+        if known.IS_KNOWN:
             self._engine = engine
         else:
             event.listen(engine, "connect", self._settle)  # after SQLAlchemy's

@@ -14,7 +14,7 @@ from sqlalchemy.pool import Pool
 from tests.engines.targets import FreshDatabase
 
 from polysession import Sessions
-from polysession._shell import first_flight, upkeep
+from polysession._shell import first_flight, known
 from polysession.cli.explain import explain
 from polysession.testing.proxy import FaultProxy
 
@@ -24,6 +24,7 @@ PLAIN_READS = "reads without a transaction"
 ONE_QUESTION = "one question at the first connection"
 LISTENER = "one listener for the connections of all engines"
 SHORT = "untouched connections go back without being looked at by the pool"
+TAKEN = "a unit's connection taken and given back past SQLAlchemy's tables"
 PLAIN_COMMIT = "COMMIT past the session's own steps"
 TOGETHER = "the queries of batch() in one flight"
 PREPARED = "the row of an exact outcome prepared"
@@ -83,7 +84,7 @@ def test_which_driver(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
         assert tuple(said[way] for way in ways) == used
 
 
-def test_who_listens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_listens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who listens to all pools, or to the commits of all sessions, is noticed."""
     said = told(capsys, "sqlite://")
     assert (said[SHORT], said[PLAIN_COMMIT]) == (True, True)
@@ -91,6 +92,7 @@ def test_who_listens(capsys: pytest.CaptureFixture[str]) -> None:
     def hear(*_: object) -> None:
         """Listens."""
 
+    assert said[TAKEN] is True
     for target, name, way in ((Pool, "checkin", SHORT), (Session, "after_commit", PLAIN_COMMIT)):
         sa.event.listen(target, name, hear)
         try:
@@ -99,12 +101,14 @@ def test_who_listens(capsys: pytest.CaptureFixture[str]) -> None:
             sa.event.remove(target, name, hear)
         assert said.pop(way) is False
     assert told(capsys, "sqlite://")[SHORT] is True
+    monkeypatch.setattr(sa.Engine, "_has_events", True)  # as a listener to all engines leaves it for good
+    assert told(capsys, "sqlite://")[TAKEN] is False
 
 
 def test_an_unknown_sqlalchemy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is used with known versions only is told so."""
     assert told(capsys, "sqlite://")[LISTENER] is True
-    monkeypatch.setattr(upkeep, "KNOWN", frozenset())
+    monkeypatch.setattr(known, "IS_KNOWN", False)
     assert told(capsys, "sqlite://")[LISTENER] is False
 
 

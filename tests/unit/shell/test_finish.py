@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import inspect as inspect_module
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import event, inspect, select, text
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column
 
 from polysession import AsyncSessions, Sessions
+from polysession._shell import known
+
+READ = "c3381cbaafbb457f"
+"""Of the source of what was read in SQLAlchemy."""
 
 
 class Base(DeclarativeBase):
@@ -242,3 +248,21 @@ def go_on_after_a_loss(door: Sessions) -> None:
         connection.invalidate()
         connection.rollback()
         connection.execute(text("insert into item (name) values ('second')"))
+
+
+def test_sqlalchemy_is_the_one_that_was_read() -> None:
+    """A version that does it in another way has to be read: then `known.VERSIONS` and this number are changed."""
+    assert known.IS_KNOWN
+    of_transaction = (SessionTransaction._connection_for_bind, SessionTransaction.commit, SessionTransaction.close)
+    ways: list[Any] = [Session._is_clean, Session.commit, SessionTransaction._prepare_impl, *of_transaction]
+    assert hashlib.sha256("".join(map(inspect_module.getsource, ways)).encode()).hexdigest()[:16] == READ
+
+
+def test_a_version_that_is_not_known(door: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session commits by its own steps, and what is pending is sent."""
+    before = commits_of_sqlalchemy(door)
+    monkeypatch.setattr(known, "IS_KNOWN", False)
+    assert commits_of_sqlalchemy(door) > before
+    assert names(door) == ["added", "added"]
+    with door.begin():
+        pass

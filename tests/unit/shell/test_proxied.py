@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from sqlalchemy.pool import base
 
 from polysession import Sessions
-from polysession._shell import proxied
+from polysession._shell import known, proxied
 
 KNOWN = "f8a55ba5c152a559"
 """Of the functions of SQLAlchemy that the module takes the place of."""
@@ -36,8 +36,8 @@ def read_for_it() -> str:
 
 
 def test_sqlalchemy_is_the_one_that_was_read() -> None:
-    """A version that does it in another way has to be read: then `IS_KNOWN` and this number are changed."""
-    assert proxied.IS_KNOWN
+    """A version that does it in another way has to be read: then `known.VERSIONS` and this number are changed."""
+    assert known.IS_KNOWN
     assert read_for_it() == KNOWN
 
 
@@ -185,7 +185,7 @@ def test_whoever_begins_to_listen_while_it_is_out_is_told(door: Sessions) -> Non
 
 def test_a_version_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything goes SQLAlchemy's way."""
-    monkeypatch.setattr(proxied, "IS_KNOWN", False)
+    monkeypatch.setattr(known, "IS_KNOWN", False)
     with Sessions(f"sqlite:///{tmp_path / 'unknown.db'}") as sessions:
         used(sessions)
         assert calls_of(base._finalize_fairy, lambda: used(sessions)) == 1

@@ -20,9 +20,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction,
 from sqlalchemy.orm.session import SessionTransactionState
 
 from polysession import AsyncSessions, Sessions
-from polysession._shell import guard
+from polysession._shell import known
 from polysession._shell.guard import Guarded, Shorter, guarded
-from polysession._shell.taking import IS_READ, Taken
+from polysession._shell.taking import Taken
 
 KNOWN = "d78e4e8006f9ed31"
 """Of the functions of SQLAlchemy that the module takes the place of."""
@@ -62,8 +62,8 @@ def read_for_it() -> str:
 
 
 def test_sqlalchemy_is_the_one_that_was_read() -> None:
-    """A version that does it in another way has to be read: then `READ` and this number are changed."""
-    assert IS_READ
+    """A version that does it in another way has to be read: then `known.VERSIONS` and this number are changed."""
+    assert known.IS_KNOWN
     assert read_for_it() == KNOWN
 
 
@@ -258,7 +258,7 @@ def test_a_session_class_of_another_kind_keeps_its_ways() -> None:
 
 def test_another_sqlalchemy_keeps_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is passed by of a version that was not read."""
-    monkeypatch.setattr(guard, "IS_READ", False)
+    monkeypatch.setattr(known, "IS_KNOWN", False)
 
     class Unread(Session):
         pass

@@ -10,20 +10,20 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from polysession import Sessions
-from polysession._shell import upkeep
+from polysession._shell import known
 
 
 def test_this_sqlalchemy_is_known() -> None:
     """Its `create_engine` was read. For another version: compare `first_connect` there with `upkeep._initialize`, and
-    what is listened for beside it with `Upkeep.connected`; then add it."""
-    assert upkeep.is_known()
+    what is listened for beside it with `Upkeep.connected`; then add it to `known.VERSIONS`."""
+    assert known.IS_KNOWN
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_what_a_new_connection_is_told(tmp_path: Path, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_a_new_connection_is_told(tmp_path: Path, is_known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with an SQLAlchemy that is not known, which listens itself; the engine's own settings go first."""
-    if not known:
-        monkeypatch.setattr(upkeep, "KNOWN", frozenset())
+    if not is_known:
+        monkeypatch.setattr(known, "IS_KNOWN", False)
     with Sessions({"default": {"url": f"sqlite:///{tmp_path / 'new.db'}"}}) as door:
         with door.begin() as session:
             session.execute(sa.text("create table item (name text)"))
@@ -36,7 +36,7 @@ def test_what_a_new_connection_is_told(tmp_path: Path, known: bool, monkeypatch:
             assert session.execute(sa.text("select name regexp '^A' from item")).scalar() == 1
         assert engine.dialect.server_version_info >= (3,)
         listeners = len(list(engine.pool.dispatch.connect.listeners)) if engine.pool.dispatch.connect else 0
-        assert listeners == (0 if known else 3)
+        assert listeners == (0 if is_known else 3)
 
 
 def test_listeners_of_an_application_are_heard(tmp_path: Path) -> None:
