@@ -55,14 +55,17 @@ def patient(dialect: Any) -> Callable[..., Any]:
     waits for the end. By itself it does so too, but a second cancellation makes it leave the statement running in a
     server's session of which nobody knows any more. That of asyncmy closes itself when it is cancelled; it keeps a
     link on which the server's end of that can be awaited. aiosqlite leaves its thread behind where it cannot connect.
+    PyMySQL loads the system's certificates for each connection.
     """
-    from . import raw_mysql, raw_postgresql  # as above
+    from . import pymysql_tls, raw_mysql, raw_postgresql  # as above
 
     match dialect.driver, dialect.is_async:
         case "psycopg", True:
             return functools.partial(dialect.connect, async_creator_fn=raw_postgresql.patient_psycopg().connect)
         case "asyncmy", _:
             return functools.partial(dialect.connect, async_creator_fn=raw_mysql.patient_asyncmy_connect)
+        case "pymysql", _:
+            return cast("Callable[..., Any]", pymysql_tls.sharing(dialect.loaded_dbapi.connections.Connection))
         case "aiosqlite", _:
             creator = waiting_for_worker(dialect.loaded_dbapi.aiosqlite)
             return functools.partial(dialect.connect, async_creator_fn=creator)

@@ -12,6 +12,7 @@ from typing import Any
 from .. import dialects
 from .parting import link_of
 from .pymysql_status import STATE_CHANGED, noticing_packets, noticing_result, reads_results_as_known
+from .pymysql_tls import sharing
 from .raw_judge import judge_of
 from .readonly import CHANGED, START, refused
 
@@ -77,7 +78,7 @@ def pymysql_connection() -> Any:
     noticing = noticing_result if reads_results_as_known() else noticing_packets
     send = pymysql.connections.Connection.query
 
-    class Connection(noticing(_judging_mysql(pymysql.connections.Connection))):  # type: ignore[misc]  # just made
+    class Connection(noticing(_judging_mysql(sharing(pymysql.connections.Connection)))):  # type: ignore[misc]  # just made
         """For reads."""
 
         polysession_judged: bool

@@ -40,7 +40,7 @@ OWN = {
     "unit, async read": 120,
     "statement, async begin": 7,
     "statement, async read": 14,
-    "unit of 1, async begin": 185,
+    "unit of 1, async begin": 190,
     "unit of 1, async read": 205,
     "unit of 10, async begin": 250,
     "unit of 10, async read": 335,

@@ -1,0 +1,41 @@
+"""PyMySQL's TLS where nothing is asked of it: one context for all connections.
+
+Told nothing, PyMySQL uses TLS if the server can, and checks no certificate. All the same it makes a context for each
+connection and has it load all certificates that the system trusts: most of what opening a connection takes (PyMySQL
+1.2, connections.py, `_create_ssl_ctx`). A context may be used by many connections and threads (Python documentation,
+`ssl`, "SSL Contexts").
+
+The method is not public. Shared is only what it makes of no options, and only if that checks no certificate, so that
+nobody is trusted who was not before; a version that makes its contexts elsewhere goes its own way.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from typing import Any
+
+__all__ = ["sharing"]
+
+_shared: list[Any] = []
+"""The context, once it was made."""
+
+
+@functools.cache
+def sharing(base: Any) -> Any:
+    """A subclass of a connection of PyMySQL; the same one each time."""
+
+    class Sharing(base):  # type: ignore[misc]  # the driver's
+        """As the driver's."""
+
+        def _create_ssl_ctx(self, options: Any) -> Any:
+            if options:
+                return super()._create_ssl_ctx(options)
+            if _shared:
+                return _shared[0]
+            context = super()._create_ssl_ctx(options)
+            if context.verify_mode is ssl.CERT_NONE:
+                _shared.append(context)
+            return context
+
+    return Sharing
