@@ -42,7 +42,7 @@ class Queue(OrderedDict[W, None]):
         """It is kept short by refusing when there is too much to do."""
 
     def __iter__(self) -> Iterator[W]:
-        if not any(load.newest_first for load in self._loads.values()):
+        if not self._loads or not any(load.newest_first for load in self._loads.values()):
             return super().__iter__()
         return self._newest_first()
 

@@ -487,6 +487,13 @@ class Room:
             for name, number in more.items():
                 setattr(self.tally, name, getattr(self.tally, name) + number)
 
+    def note_wait(self, seconds: float) -> None:
+        """Somebody has waited so long and was served. Apart from `note`: its connection lies idle meanwhile."""
+        tally = self.tally
+        with self.lock:
+            tally.waits += 1
+            tally.waited += seconds
+
     def stats(self) -> PoolStats:
         """What was counted, and what there is at this moment."""
         with self.lock:

@@ -47,9 +47,10 @@ def wait(pool: FairPool, claim: Claim) -> None:
         raise
     finally:
         knots.ends(claim)
-    room.note(waits=1, waited=time.monotonic() - began)
+    waited = time.monotonic() - began
+    room.note_wait(waited)
     if asker is not None:
-        asker.waited(time.monotonic() - began)
+        asker.waited(waited)
 
 
 def _refuse_knot(pool: FairPool, claim: Claim) -> None:
@@ -69,7 +70,7 @@ def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, 
     awake_since, patience = began, room.patience
     pool.recall()
     _refuse_knot(pool, claim)
-    if until > began and not room.decided(claim):
+    if until > began and room.seats.total < room.seats.size:  # as hardly ever; `Room.help` looks again under the lock
         _help(pool)
     while not room.decided(claim):
         now = time.monotonic()
@@ -114,8 +115,6 @@ def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, 
 
 def _help(pool: FairPool) -> None:
     """Have a connection opened beside those who wait, so that none of them misses one that comes back first."""
-    if pool.room.seats.total >= pool.room.seats.size:
-        return  # as nearly always; `Room.help` looks again under the lock
     attempt = Attempt()
     claim = attempt.claim = Claim(pool, OPENER, attempt)
     if pool.room.help(claim):
