@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from proofs.results import QUICK
 
 from proofs import spike
 
 
+@pytest.mark.pg
 def test_a_burst_opens_hardly_a_connection() -> None:
     """Some burst ends with one more connection than there were, which none of the control's does."""
     result = spike.run(replace(QUICK, say=lambda _: None), 20)
