@@ -28,7 +28,7 @@ from .table import Item, make_table
 
 __all__ = ["COLUMNS", "ENGINES", "FEWER", "PLAIN", "SIDES", "Side", "measure", "memory", "trips"]
 
-ENGINES: Final = 200
+ENGINES: Final = 1000
 FEWER: Final = 40
 """Of SQLAlchemy's own, whose first uses take long."""
 _TIMED: Final = 20

@@ -32,7 +32,8 @@ $ make bench ARGS="many --record"
   {ENGINES} engines, of SQLAlchemy's own {FEWER} (`tracemalloc`). Ours is with the database's part of the configuration,
   and with the pool that write and read units share. A database that is used for both has two engines and one of these.
 - **first use**: making the engine, connecting and four statements; the lower quartile. Most of it is the server's,
-  which starts a process or a thread.
+  which starts a process or a thread. By PyMySQL most of SQLAlchemy's is a context for TLS, made for each connection,
+  which loads all certificates of the system; ours share one, since it checks none.
 
 SQLAlchemy's engine asks for the version, the schema and some settings one after the other; here one statement asks for
 all, and engines that got to know the same share what follows from it, and the statements that were compiled
