@@ -265,6 +265,15 @@ def test_other_ways_to_send(connect: Callable[[bool], Any]) -> None:
     assert work(connect(False)) == work(connect(True))
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Of a process that was started in the background SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt(database: FreshDatabase, address: str) -> None:
     """An interrupt in the first statement ends it on the server; the next unit has a good connection."""
 
