@@ -242,9 +242,9 @@ class Shorter(Guarded):
             and not execution_options
             and not self._trans_context_manager
         ):
-            known = transaction._connections.get(engine)
-            if known is not None:
-                return cast("Connection", known[0])
+            found = transaction._connections.get(engine)
+            if found is not None:
+                return cast("Connection", found[0])
         elif transaction is None and not execution_options and (holding := self._polysession_holding) is not None:
             taken = take(self, holding, engine)
             if taken is not None:

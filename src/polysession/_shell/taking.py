@@ -145,7 +145,7 @@ def is_plain(engine: Any) -> bool:
     """Nobody listens to its connections, and nothing is logged of them."""
     return (
         getattr(engine.pool, "is_done", None) is not None
-        and not (engine._has_events or Connection._has_events or Taken._has_events)
+        and not (engine._has_events or Taken._has_events)  # of its own, or of `Connection`
         and engine._connection_cls is Connection
         and not engine._should_log_info()
     )
@@ -157,7 +157,7 @@ def give_back(transaction: Any, holding: Holding) -> bool:
     Where each statement has run on its own there is nothing to commit: not if the connection was lent all the time.
     Raises what COMMIT raises, and has changed nothing then.
     """
-    if type(transaction) is not _Begun or len(transaction._connections) != _ONE:
+    if type(transaction) is not _Begun or len(transaction._connections) != _KEYS:
         return False
     session = transaction.session
     connection, root, _, _ = next(iter(transaction._connections.values()))
@@ -185,5 +185,5 @@ def give_back(transaction: Any, holding: Holding) -> bool:
     return True
 
 
-_ONE: Final = 2
-"""Keys of one connection in a transaction: itself and its engine."""
+_KEYS: Final = 2
+"""Of one connection in a transaction: itself and its engine."""
