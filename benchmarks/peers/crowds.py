@@ -67,25 +67,31 @@ def rate(url: str, where: str, sides: Mapping[str, Make], effort: Effort) -> Ite
 
 
 def _read_for(read: Callable[[], Any], seconds: float) -> float:
-    done = [0] * THREADS
-    start = threading.Barrier(THREADS + 1)
+    done, took = _together(THREADS, seconds, lambda _: read())
+    return sum(done) / took
+
+
+def _together(workers: int, seconds: float, turn: Callable[[int], object]) -> tuple[list[int], float]:
+    """Threads that take turn after turn, all from one moment on: how many each had, and the seconds that it took."""
+    done = [0] * workers
+    start = threading.Barrier(workers + 1)
     ends = [0.0]
 
     def work(me: int) -> None:
         start.wait()
         while time.monotonic() < ends[0]:
-            read()
+            turn(me)
             done[me] += 1
 
-    workers = [threading.Thread(target=work, args=(me,)) for me in range(THREADS)]
-    for worker in workers:
-        worker.start()
+    crowd = [threading.Thread(target=work, args=(me,)) for me in range(workers)]
+    for thread in crowd:
+        thread.start()
     began = time.monotonic()
     ends[0] = began + seconds
     start.wait()
-    for worker in workers:
-        worker.join()
-    return sum(done) / (time.monotonic() - began)
+    for thread in crowd:
+        thread.join()
+    return done, time.monotonic() - began
 
 
 async def rate_async(url: str, where: str, sides: Mapping[str, MakeAsync], effort: Effort) -> list[Row]:
@@ -147,29 +153,17 @@ def turns(url: str, where: str, effort: Effort) -> Iterator[Row]:
 
 
 def _compete(take: Taken, size: int, seconds: float) -> tuple[list[int], list[float], float]:
-    done = [0] * _RIVALS
     waits: list[list[float]] = [[] for _ in range(_RIVALS)]
-    start = threading.Barrier(_RIVALS + 1)
-    ends = [0.0]
     _all_at_once(take, size)
 
-    def work(me: int) -> None:
-        start.wait()
-        while (asked := time.monotonic()) < ends[0]:
-            with take():
-                waits[me].append(time.monotonic() - asked)
-                time.sleep(HOLD)
-            done[me] += 1
+    def turn(me: int) -> None:
+        asked = time.monotonic()
+        with take():
+            waits[me].append(time.monotonic() - asked)
+            time.sleep(HOLD)
 
-    workers = [threading.Thread(target=work, args=(me,)) for me in range(_RIVALS)]
-    for worker in workers:
-        worker.start()
-    began = time.monotonic()
-    ends[0] = began + seconds
-    start.wait()
-    for worker in workers:
-        worker.join()
-    return done, [wait for mine in waits for wait in mine], time.monotonic() - began
+    done, took = _together(_RIVALS, seconds, turn)
+    return done, [wait for mine in waits for wait in mine], took
 
 
 def _all_at_once(take: Taken, size: int) -> None:
