@@ -67,7 +67,7 @@ from ._shell.control import close_idle, out, until, watching
 from ._shell.door import Door
 from ._shell.drive import drive
 from ._shell.finish import Finish
-from ._shell.guard import guarded
+from ._shell.guard import guarded, session_of_unit
 from ._shell.holding import Holding
 from ._shell.left_behind import left_by_another
 from ._shell.outside import BLOCK
@@ -130,11 +130,12 @@ class Sessions(Door):
         self._in_event_loop = in_event_loop
         super().__init__(databases, observers=observers)
         self._performers: dict[type, Callable[[Any], Any]] = {
+            **self._plainly,
             Open: lambda step: self._open(step.scope, step.transaction),
             Flush: lambda step: Finish.flush(step.holding),
             Commit: lambda step: Finish.commit(step.holding, step.database),
             Rollback: lambda step: _in_time(step.holding, Finish.rollback),
-            Close: lambda step: _in_time(step.holding, Finish.close, step.broken),
+            Close: _close,
             Savepoint: lambda step: Finish.savepoint(step.holding),
             Release: lambda step: Finish.release(step.savepoint),
             Restore: lambda step: _in_time(step.savepoint[0], lambda _: Finish.restore(step.savepoint)),
@@ -600,8 +601,7 @@ class Sessions(Door):
             self._say_left(holding)
 
     def _perform(self, step: Any) -> Any:
-        performer = self._performers.get(type(step))
-        return performer(step) if performer is not None else self._perform_plain(step)
+        return self._performers[type(step)](step)
 
     def _told(self, scope: Scope, leaving: BaseException | None) -> None:
         """The unit has ended: mark the error that leaves it, call the hooks."""
@@ -617,10 +617,7 @@ class Sessions(Door):
                 raise
 
     def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> Session:
-        # the session is closed right after its commit: expiring its objects would only make them unreadable
-        session = guarded(Session)(bind=engine, close_resets_only=False, expire_on_commit=False, **keywords)
-        session._polysession_holding = holding  # type: ignore[attr-defined]  # the guarded class has it
-        return session
+        return session_of_unit(holding, engine, keywords)
 
     def _check_loop(self) -> None:
         if (
@@ -722,7 +719,7 @@ class Unit(AbstractContextManager[S]):
         except BaseException as failed:
             leaving = failed
         finally:
-            door._left(scope, caller(2))
+            door._left(scope, caller(3))
         overrun = door._overrun(scope, leaving)
         if overrun is not None:
             overrun.__cause__ = leaving
@@ -827,6 +824,11 @@ class _Maker(orm.sessionmaker[S], Generic[S]):
             else:
                 local.setdefault(key, value)
         return self._door._free_session(self._database, self.class_, local, caller(), strict=False)
+
+
+def _close(step: Close) -> None:
+    if step.broken or not Finish.close_plainly(step.holding):
+        _in_time(step.holding, Finish.close, step.broken)
 
 
 def _in_time(holding: Holding, work: Callable[..., Any], *args: Any) -> Any:

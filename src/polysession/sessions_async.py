@@ -127,6 +127,7 @@ class AsyncSessions(Door):
         self._ending: set[asyncio.Task[Any]] = set()
         """Ends of units and sessions that were dropped."""
         self._performers: dict[type, Callable[[Any], Any]] = {
+            **self._plainly,
             Open: lambda step: self._open(step.scope, step.transaction),
             Flush: lambda step: _flush(step.holding),
             Commit: lambda step: _commit(step.holding, step.database),
@@ -658,8 +659,7 @@ class AsyncSessions(Door):
     # -- for the driver
 
     def _perform(self, step: Any) -> Any:
-        performer = self._performers.get(type(step))
-        return performer(step) if performer is not None else self._perform_plain(step)
+        return self._performers[type(step)](step)
 
     def _is_cancelled(self) -> bool:
         return _is_cancelled(asyncio.current_task())
@@ -738,7 +738,8 @@ class AsyncSessions(Door):
             expire_on_commit=False,
             **keywords,
         )
-        session.sync_session._polysession_holding = holding  # type: ignore[attr-defined]  # the guarded class has it
+        holding.sync = session.sync_session
+        holding.sync._polysession_holding = holding
         return session
 
     def _check_loop(self) -> None:

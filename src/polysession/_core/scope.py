@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from ..errors import CommitLost, CommitUnknown, JoinRefused, PartialCommit, SessionMisuse, UnitRolledBack
 from ..facts import Origin, Outcome
 from ..failures import Phase
@@ -68,7 +70,7 @@ _STATES = {
 """The states in which a verdict leaves a unit."""
 
 
-class Scope:
+class Scope(msgspec.Struct, eq=False):
     """A unit of work as the code that opened it sees it. Belongs to one thread or task; not thread-safe.
 
     `root` is the unit that decides over its work: itself, or the unit that it joined or was released into; it does not
@@ -76,76 +78,45 @@ class Scope:
     nothing to leave.
     """
 
-    __slots__ = (
-        "around",
-        "closed",
-        "committed",
-        "deadline_at",
-        "doom",
-        "doom_origin",
-        "holding",
-        "home",
-        "hooks",
-        "joined",
-        "leaver",
-        "left_behind",
-        "name",
-        "options",
-        "origin",
-        "outer",
-        "owner",
-        "parts",
-        "plain",
-        "repeats",
-        "role",
-        "savepoint",
-        "state",
-        "unit_id",
-        "verdict",
-    )
-
-    def __init__(
-        self, options: UnitOptions, name: str, origin: Origin, owner: object, outer: tuple[Scope, ...] = ()
-    ) -> None:
-        self.options = options
-        self.name = name
-        self.origin = origin
-        self.owner = owner
-        self.outer = outer
-        """The units in which it was made, the innermost first."""
-        self.home: Hashable = None
-        """The generator in whose body it is open; None if it is open wherever its owner runs."""
-        self.role = Role.PRIMARY
-        self.joined: Scope | None = None
-        """The unit that it joined or was released into, and that decides over its work."""
-        self.deadline_at: float | None = None
-        """In seconds of `time.monotonic()`, set at the door."""
-        self.around: Scope | None = None
-        """For a savepoint: the unit in which it was set."""
-        self.hooks: list[Hook] = []
-        self.repeats: object | None = None
-        """What repeats it: the same for all attempts. None for a unit that is not repeated."""
-        self.parts: list[Scope] = []
-        """The units that have joined it, or set a savepoint in it, and are still open."""
-        self.left_behind = False
-        """Its owner has ended without leaving it, and its door ends it."""
-        self.leaver: int | None = None
-        """The thread that leaves its block. It says so first and looks at `left_behind` then; who ends what was left
-        behind does it the other way round, so that one of the two sees the other."""
-        self.plain = False
-        """It has no transaction: each of its statements commits by itself."""
-        self.holding: Holding | None = None
-        self.savepoint: Any = None
-        self.state = State.NEW
-        self.closed = False
-        """The session it opened was closed, or closing it was tried."""
-        self.committed: list[str] = []
-        self.unit_id = ""
-        """By which one can ask for its outcome; empty as long as the answer to COMMIT was not lost."""
-        self.verdict: Verdict | None = None
-        """What the database said when the answer to COMMIT was lost."""
-        self.doom: BaseException | None = None
-        self.doom_origin: Origin | None = None
+    options: UnitOptions
+    name: str
+    origin: Origin
+    owner: object
+    outer: tuple[Scope, ...] = ()
+    """The units in which it was made, the innermost first."""
+    role: Role = Role.PRIMARY
+    home: Hashable = None
+    """The generator in whose body it is open; None if it is open wherever its owner runs."""
+    joined: Scope | None = None
+    """The unit that it joined or was released into, and that decides over its work."""
+    deadline_at: float | None = None
+    """In seconds of `time.monotonic()`, set at the door."""
+    around: Scope | None = None
+    """For a savepoint: the unit in which it was set."""
+    hooks: list[Hook] = []
+    repeats: object | None = None
+    """What repeats it: the same for all attempts. None for a unit that is not repeated."""
+    parts: list[Scope] = []
+    """The units that have joined it, or set a savepoint in it, and are still open."""
+    left_behind: bool = False
+    """Its owner has ended without leaving it, and its door ends it."""
+    leaver: int | None = None
+    """The thread that leaves its block. It says so first and looks at `left_behind` then; who ends what was left
+    behind does it the other way round, so that one of the two sees the other."""
+    plain: bool = False
+    """It has no transaction: each of its statements commits by itself."""
+    holding: Holding | None = None
+    savepoint: Any = None
+    state: State = State.NEW
+    closed: bool = False
+    """The session it opened was closed, or closing it was tried."""
+    committed: list[str] = []
+    unit_id: str = ""
+    """By which one can ask for its outcome; empty as long as the answer to COMMIT was not lost."""
+    verdict: Verdict | None = None
+    """What the database said when the answer to COMMIT was lost."""
+    doom: BaseException | None = None
+    doom_origin: Origin | None = None
 
     @property
     def root(self) -> Scope:
@@ -223,7 +194,7 @@ def enter_steps(scope: Scope, *, time_left: float | None = None) -> Steps[Holdin
 
 
 def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
-    around = find_open(scope.outer, scope.options.databases, scope.owner)
+    around = find_open(scope.outer, scope.options.databases, scope.owner) if scope.outer else None
     if around is not None and around.plain:
         around = None  # it has no transaction in which anything could take part
     if around is not None and time_left is None and None not in (scope.options.deadline, around.deadline_at):
@@ -275,15 +246,15 @@ def leave_steps(scope: Scope, error: BaseException | None) -> Steps[None]:
     the database's own refusal at COMMIT, or an interrupt. An error after a COMMIT that succeeded carries a note that
     says so. Raises nothing for `error` itself: it is the caller's to let through.
     """
-    if not scope.decides:
-        _leave_joined(scope, error)
-    elif scope.savepoint is not None:
-        yield from _leave_savepoint(scope, error)
-    else:
-        yield from _leave_session(scope, error)
+    if scope.joined is not None:
+        return _leave_joined(scope, error)
+    if scope.savepoint is not None:
+        return _leave_savepoint(scope, error)
+    return _leave_session(scope, error)
 
 
-def _leave_joined(scope: Scope, error: BaseException | None) -> None:
+def _leave_joined(scope: Scope, error: BaseException | None) -> Steps[None]:
+    yield from ()
     root = scope.root
     _no_part(scope, root)
     if error is not None and not (isinstance(error, GeneratorExit) and scope.options.access is Access.READ):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import threading
 import time
 import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
@@ -46,6 +48,7 @@ from .outside import BLOCK, refuse_inside
 from .plans import Plan, plan_of
 from .signs import backend_of, classify, driver_error, was_connecting
 from .standing import owner_key
+from .watch import Watch
 
 __all__ = ["Door"]
 
@@ -131,7 +134,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         scope = Scope(options, name or origin.code.co_qualname, origin, owner_key(), outer)
         if opener is not None:
             scope.home = generators.home(opener)
-        if scope.home is None and outer:
+        if outer and scope.home is None:
             scope.home = outer[0].home  # an ordinary function ends before the generator that runs it is suspended
         scope.role = role
         if options.deadline is not None:
@@ -143,7 +146,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
     def _open(self, scope: Scope, transaction: bool, in_thread: bool = False) -> Holding:
         """Make the session of a unit; at the asynchronous door that of one whose work is done `in_thread`."""
         options = scope.options
-        timed = _bounding(scope)
+        timed = _bounding(scope) if scope.outer else scope
         plan = self._plan_of(scope, transaction)
         known = self._ready_engines
         engines: dict[str, Engine] = {}
@@ -157,25 +160,28 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         holding = Holding(
             _UNIT,
             scope.name,
+            tuple(engines),
             engines,
-            plan.endpoints,
             options.access,
             scope.origin,
             self._models,
             self._relay.tell,
-            time.monotonic(),
-            at_begin=plan.at_begin,
-            deadline=timed.options.deadline,
-            deadline_at=timed.deadline_at,
+            Watch(
+                timed.options.deadline,
+                timed.deadline_at,
+                in_transaction=transaction and (options.access is _WRITE or options.snapshot),
+            ),
+            plan.at_begin,
             awaits=self.asynchronous and not in_thread,
-            in_transaction=transaction and (options.access is _WRITE or options.snapshot),
+            only=next(iter(engines.values())) if len(engines) == 1 else None,
+            scope=scope,
+            repeated=scope.repeats,
+            when_left=self._left_behind,
         )
+        holding.begin(plan.endpoints)
         if transaction and options.exact:
             holding.trail = Trail(options.key)
         scope.holding = holding  # from here on an interrupt is cleaned up like the end of an open unit
-        holding.scope = scope
-        holding.when_left = self._left_behind
-        holding.repeated = scope.repeats
         self._holdings[holding.id] = holding
         holding.announce()
         keywords: dict[str, Any] = {}
@@ -208,16 +214,10 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         told = [self._topology.databases[name].primary.pool.idle_warning or math.inf for name in names]
         return self._patience.setdefault(names, min(told))
 
-    def _perform_plain(self, step: Any) -> Any:
-        """Steps that are answered at once."""
-        if isinstance(step, Classify):
-            return self._classify(step)
-        if isinstance(step, Draw):
-            left = float("inf") if step.deadline_at is None else step.deadline_at - time.monotonic()
-            return random.random(), left  # noqa: S311  # jitter
-        if isinstance(step, Recall):
-            return self._recall(step)
-        raise AssertionError(f"no driver performs {step!r}")
+    @property
+    def _plainly(self) -> dict[type, Callable[[Any], Any]]:
+        """What performs the steps that are answered at once, for both drivers."""
+        return {Classify: self._classify, Draw: _draw, Recall: self._recall}
 
     def _classify(self, step: Classify) -> Failure:
         holding: Holding | None = step.holding
@@ -267,7 +267,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
                 holding.bound()  # what goes on has its own deadline again
         if scope.verdict is not None and holding is not None:
             self._tell_verdict(scope, holding)
-        if holding is not None and scope.decides and scope.savepoint is None:
+        if holding is not None and scope.joined is None and scope.savepoint is None:
             holding.end(scope.outcome or Outcome.DROPPED, at)
             self._holdings.pop(holding.id, None)
 
@@ -309,17 +309,21 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         holding = Holding(
             HoldKind.SESSION,
             origin.code.co_qualname,
+            (name,),
             {name: engine},
-            (endpoint.name,),
             Access.WRITE,
             origin,
             self._models,
             self._told_end,
-            time.monotonic(),
+            Watch(None, None, in_transaction=True),
+            said_at_begin(UNASKED, True, engine),
             strict=strict,
-            at_begin=said_at_begin(UNASKED, True, engine),
             awaits=self.asynchronous,
+            only=engine,
         )
+        holding.begin((endpoint.name,))
+        if not strict:
+            holding.seen.in_use = threading.Lock()
         holding.seen.patience = self._patience.get((name,)) or self._patience_for((name,))
         self._holdings[holding.id] = holding
         holding.when_left = self._left_behind
@@ -379,6 +383,11 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
 
     def _failed(self, scope: Scope, attempt: int, failure: Failure, wait: float | None) -> None:
         self._relay.tell(AttemptFailed(scope.name, attempt, str(failure.kind), failure.reason, wait, time.monotonic()))
+
+
+def _draw(step: Draw) -> tuple[float, float]:
+    left = math.inf if step.deadline_at is None else step.deadline_at - time.monotonic()
+    return random.random(), left  # noqa: S311  # jitter
 
 
 _ENDED_BY_TIME = {

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from threading import get_ident
+from typing import Any, Final
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
@@ -20,8 +21,9 @@ from ..errors import UnitOwnsCommit
 from ..options import Access
 from . import known
 from .grace import hear
-from .guard import refuse_open_savepoint
+from .guard import Shorter, refuse_open_savepoint
 from .holding import Holding
+from .places import PROCESS
 from .taking import give_back
 
 __all__ = ["Finish", "is_heard_by_others"]
@@ -36,8 +38,7 @@ class Finish:
     @staticmethod
     def idle(holding: Holding) -> bool:
         """Nothing of the session needs the server: no connection is out."""
-        session = cast("Session", holding.sync_session)
-        transaction: Any = session.get_transaction()
+        transaction = holding.sync.get_transaction()
         if transaction is None or not transaction._connections:  # public since SQLAlchemy 2.1.7
             return not holding.connections
         return holding.has_let_go
@@ -45,7 +46,7 @@ class Finish:
     @staticmethod
     def is_heard(holding: Holding) -> bool:
         """Nothing of a unit that writes has begun, and somebody besides us listens to its commit, which may write."""
-        session = cast("Session", holding.sync_session)
+        session = holding.sync
         if holding.access is not _WRITE or not holding.seen.in_transaction or session.get_transaction() is not None:
             return False
         return is_heard_by_others(session)
@@ -53,30 +54,33 @@ class Finish:
     @staticmethod
     def flush(holding: Holding) -> None:
         """Send pending work; refuse to go on to COMMIT where that would be pointless."""
-        session = cast("Session", holding.sync_session)
-        refuse_open_savepoint(session, holding)
-        if known.IS_KNOWN and session._is_clean():
-            holding.check()  # as `flush` does
-        else:
+        session, seen = holding.sync, holding.seen
+        if session.get_nested_transaction() is not None:
+            refuse_open_savepoint(session, holding)
+        if not known.IS_KNOWN or not session._is_clean():
             session.flush()
-        holding.seen.refuse_commit()
+        elif holding.user != get_ident() or holding.process is not PROCESS.process:
+            holding.check()  # as `flush` does
+        if seen.lost is not None or seen.aborted is not None or seen.deadline_at is not None:
+            seen.refuse_commit()
 
     @staticmethod
     def commit(holding: Holding, database: str) -> None:
         """Commit one database. A session that did nothing sends nothing, unless who listens to its commit does."""
-        session = cast("Session", holding.sync_session)
+        session = holding.sync
         holding.leaving = True
         holding.commit_sent = False
-        holding.undo()
+        if holding.at_end is not None:
+            holding.undo()
         try:
-            if Finish.is_heard(holding):
-                session.begin()
             transaction = session.get_transaction()
+            if transaction is None and Finish.is_heard(holding):
+                transaction = session.begin()
             if transaction is not None and holding.only is not None and _is_plain(session, transaction):
                 _commit_plainly(transaction, holding)
             elif transaction is not None:
                 session.commit()
-            if (connection := holding.connections.get(database)) is not None:
+            if holding.connections and (connection := holding.connections.get(database)) is not None:
                 connection.commit()
         except Exception as error:
             failed = error
@@ -87,7 +91,7 @@ class Finish:
     @staticmethod
     def rollback(holding: Holding) -> None:
         """Roll back everything that was not committed."""
-        session = cast("Session", holding.sync_session)
+        session = holding.sync
         if holding.is_inherited:
             return  # the socket is the parent process's
         holding.leaving = holding.rolled_back = True
@@ -100,12 +104,25 @@ class Finish:
             connection.rollback()
 
     @staticmethod
+    def close_plainly(holding: Holding) -> bool:
+        """End the session for good if that needs nothing: nothing is open, nothing is in it. False if it does."""
+        session = holding.sync
+        if (
+            type(session) is not Shorter
+            or holding.connections
+            or holding.rolled_back
+            or holding.seen.lost is not None
+            or holding.process is not PROCESS.process
+        ):
+            return False
+        holding.leaving = True
+        return session.end_plainly()
+
+    @staticmethod
     def close(holding: Holding, broken: bool) -> None:
         """End the session for good; a broken connection is thrown away."""
-        session = holding.sync_session
-        if session is None:
-            return
-        if holding.is_inherited:
+        session = holding.sync
+        if session is None or holding.is_inherited:
             return
         holding.leaving = True
         broken = broken or isinstance(holding.seen.lost, UnitOwnsCommit)
@@ -123,7 +140,7 @@ class Finish:
     @staticmethod
     def savepoint(holding: Holding) -> tuple[Holding, SessionTransaction]:
         """Set a savepoint."""
-        return holding, cast("Session", holding.sync_session).begin_nested()
+        return holding, holding.sync.begin_nested()
 
     @staticmethod
     def release(savepoint: tuple[Holding, SessionTransaction]) -> None:
@@ -137,7 +154,7 @@ class Finish:
         Raises `RuntimeError` if it is not there any more, and then returns to no other: the unit around it is doomed.
         """
         holding, transaction = savepoint
-        session: Any = holding.sync_session
+        session = holding.sync
         innermost = session.get_nested_transaction()
         open_here = [one for one in _upwards(innermost) if one.nested] if innermost is not None else []
         if transaction not in open_here:

@@ -45,6 +45,7 @@ class Home:
 
 _ENTERS: Final = frozenset({"__enter__", "__aenter__", "enter_context", "enter_async_context"})
 """Functions that return while what they entered stays open: context managers, and the stacks of `contextlib`."""
+_GENERATES: Final = CO_GENERATOR | CO_ASYNC_GENERATOR
 _SETS_UP: Final = frozenset(
     {
         ("_pytest.fixtures", "call_fixture_func"),  # pytest 9, src/_pytest/fixtures.py
@@ -62,7 +63,10 @@ def home(opener: FrameType) -> Home | None:
     Only looked for where the unit can outlive the call of `opener`: in a function that enters for its caller, and in a
     generator itself. A `with` block of any other function has ended before what called it can be suspended.
     """
-    if not _is_generator(opener.f_code) and opener.f_code.co_name not in _ENTERS:
+    code = opener.f_code
+    if not code.co_flags & _GENERATES and code.co_name not in _ENTERS:
+        return None
+    if not _is_generator(code) and code.co_name not in _ENTERS:
         return None
     frame: FrameType | None = opener
     while frame is not None:
@@ -97,7 +101,7 @@ def _stack(top: FrameType) -> Iterator[FrameType]:
 
 
 def _is_generator(code: CodeType) -> bool:
-    return bool(code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR)) and not code.co_flags & CO_ITERABLE_COROUTINE
+    return bool(code.co_flags & _GENERATES) and not code.co_flags & CO_ITERABLE_COROUTINE
 
 
 def _is_set_up(frame: FrameType) -> bool:

@@ -11,7 +11,7 @@ there; the others change the session before a bind is asked for.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -20,7 +20,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction, object_session
-from sqlalchemy.orm.session import SessionTransactionState
+from sqlalchemy.orm import session as orm_session
+from sqlalchemy.orm.session import SessionTransactionState, _SessionCloseState
 from sqlalchemy.sql.dml import UpdateBase
 
 from ..errors import ReadOnlyUnit, SessionMisuse
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from .holding import Holding
 
-__all__ = ["Guarded", "guarded", "holding_of", "refuse_open_savepoint"]
+__all__ = ["Guarded", "Shorter", "guarded", "holding_of", "refuse_open_savepoint", "session_of_unit"]
 
 S = TypeVar("S", bound=Session)
 
@@ -222,12 +223,55 @@ class Guarded(Session):
             holding.check()
 
 
+class _WhenAsked:
+    """An attribute that a session has from its beginning, made when somebody asks for it. One that is set counts."""
+
+    __slots__ = ("_make", "_name")
+
+    def __init__(self, make: Callable[[Session], object]) -> None:
+        self._make = make
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, session: Session | None, _: type) -> Any:
+        if session is None:
+            raise AttributeError(self._name)
+        made = session.__dict__[self._name] = self._make(session)
+        return made
+
+
+def _enter(session: Session) -> int:
+    """The number by which objects know their session: it is entered where `object_session` looks for it."""
+    key: int = orm_session._new_sessionid()
+    orm_session._sessions[key] = session
+    return key
+
+
 class Shorter(Guarded):
     """With shorter ways on which SQLAlchemy finds at each statement that nothing is to be done.
 
-    Two of its private methods are passed by: only those of versions that were read, and of classes that left these and
-    what they call as they are (SQLAlchemy 2.1, orm/session.py, `_autoflush` and `_connection_for_bind`).
+    Some of its private methods are passed by: only those of versions that were read, and of classes that left these and
+    what they call as they are (SQLAlchemy 2.1, orm/session.py: `__init__`, `_is_clean`, `_autoflush`,
+    `_connection_for_bind`, `_close_impl`).
     """
+
+    identity_map: Any = _WhenAsked(lambda _: orm_session.identity._WeakInstanceDict())
+    hash_key: Any = _WhenAsked(_enter)
+
+    def _is_clean(self) -> bool:
+        objects = self.__dict__.get("identity_map")
+        return not (self._new or self._deleted or (objects is not None and objects._modified))
+
+    def end_plainly(self) -> bool:
+        """End the session of a unit if nothing is left in it: no transaction, no object. False if there is."""
+        objects = self.__dict__.get("identity_map")
+        if self._transaction is not None or self._new or self._deleted or objects:
+            return False
+        self._close_state = _SessionCloseState.CLOSED
+        if objects is not None:
+            objects._kill()  # nothing is loaded into it any more by a result that is read later
+        return True
 
     def _autoflush(self) -> None:
         if self._new or self._deleted or self.identity_map._modified:  # else `flush` would find the session clean
@@ -253,7 +297,9 @@ class Shorter(Guarded):
 
 
 _ACTIVE: Final = SessionTransactionState.ACTIVE
-_PASSED_BY: Final = ("flush", "_flush", "_is_clean", "_autoflush", "_autobegin_t", "_connection_for_bind")
+_PASSED_BY: Final = (
+    "flush", "_flush", "_is_clean", "_autoflush", "_autobegin_t", "_connection_for_bind", "_close_impl", "expunge_all",
+)  # fmt: skip
 
 
 def _front_of(base: type[Session]) -> type[Guarded]:
@@ -312,6 +358,35 @@ def guarded(base: type[S]) -> type[S]:
             base, cast("type[Guarded]", type(base.__name__, (_front_of(base), base), {"__module__": base.__module__}))
         )
     return cast("type[S]", cls)
+
+
+def session_of_unit(holding: Holding, engine: Engine | None, keywords: dict[str, Any]) -> Session:
+    """The session of a unit.
+
+    It is closed right after its commit: expiring its objects would only make them unreadable.
+    """
+    if keywords or not _BEGINNING:
+        session = guarded(Session)(bind=engine, close_resets_only=False, expire_on_commit=False, **keywords)
+        cast("Guarded", session)._polysession_holding = holding
+        holding.sync = session
+        return session
+    session = holding.sync = _new(Shorter)
+    had = session.__dict__ = _BEGINNING.copy()
+    had["bind"], had["_new"], had["_deleted"], had["_polysession_holding"] = engine, {}, {}, holding
+    return session
+
+
+def _beginning() -> dict[str, Any]:
+    """What all sessions of units have at their beginning, as SQLAlchemy makes it; empty if it was not read."""
+    cls = guarded(Session)
+    if cls is not Shorter or Session.__init__.__module__ != Session.__module__:
+        return {}
+    made = vars(cls(close_resets_only=False, expire_on_commit=False))
+    return {name: value for name, value in made.items() if name not in _ITS_OWN}
+
+
+_ITS_OWN: Final = ("identity_map", "hash_key", "bind", "_new", "_deleted")
+_new: Final = Shorter.__new__
 
 
 def holding_of(session: Session) -> Holding | None:
@@ -377,3 +452,4 @@ def _explain_stranger(session: Session, instance: object, error: InvalidRequestE
 event.listen(Guarded, "after_begin", _begun)
 event.listen(Guarded, "before_flush", _flushing)
 event.listen(Guarded, "before_commit", _committing)
+_BEGINNING: Final = _beginning()

@@ -10,20 +10,20 @@ import asyncio
 import itertools
 import math
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
+import msgspec
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session, SessionTransaction
 
 from ..errors import RequestRefused, SessionEnded, UnitOwnsCommit, WrongOwner
-from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome, TransactionIdled
+from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome, Owner, TransactionIdled
 from ..observe.live import Progress
 from ..options import Access
 from . import grace, owners, places, watchdog
@@ -35,7 +35,7 @@ from .marking import Trail
 from .notes import HOLDING
 from .outside import refuse_inside
 from .owners import THREAD
-from .places import PROCESS, current_task
+from .places import NOBODY, NOBODYS, PROCESS, Process, current_task
 from .pooled import reads_in_transaction
 from .room import Room
 from .sqlite import Begin
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Holding", "Models"]
 
-_ids = itertools.count(1)
+_next_id: Final = cast("Callable[[], HoldId]", itertools.count(1).__next__)
 _UNIT: Final = HoldKind.UNIT
 _WRITE: Final = Access.WRITE
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
@@ -103,125 +103,96 @@ def _tables(clause: Any) -> list[Any]:
     return list(find_tables(clause, include_joins=True, include_selects=True, include_crud=True))
 
 
-class Holding:
-    """A session in somebody's hands. Made by the doors."""
+class Holding(msgspec.Struct, eq=False, weakref=True):
+    """A session in somebody's hands. Made by the doors, which let it begin."""
 
-    __slots__ = (
-        "__weakref__",
-        "access",
-        "at_begin",
-        "at_end",
-        "awaits",
-        "begun_in",
-        "commit_sent",
-        "connections",
-        "databases",
-        "ended",
-        "ended_at",
-        "engines",
-        "flight",
-        "id",
-        "is_connected",
-        "kind",
-        "leases",
-        "leaving",
-        "models",
-        "name",
-        "only",
-        "opened_at",
-        "opening",
-        "options",
-        "origin",
-        "owner",
-        "process",
-        "repeated",
-        "rolled_back",
-        "running",
-        "scope",
-        "seen",
-        "session",
-        "strict",
-        "taken",
-        "task",
-        "tell",
-        "thread",
-        "told",
-        "trail",
-        "user",
-        "watch",
-        "watched",
-        "when_left",
-    )
+    kind: HoldKind
+    name: str
+    databases: tuple[str, ...]
+    engines: Mapping[str, Engine]
+    access: Access
+    origin: Origin
+    models: Models
+    tell: Any
+    seen: Watch
+    at_begin: Callable[[Connection], None] | None = None
+    strict: bool = True
+    """Only the thread or task that opened it may use it."""
+    awaits: bool = False
+    """It is below an `AsyncSession`: what waits for the server must be awaited."""
+    only: Engine | None = None
+    """The engine of a unit over one database."""
+    id: HoldId = msgspec.field(default_factory=_next_id)
+    opened_at: float = msgspec.field(default_factory=time.monotonic)
+    opening: HoldOpened | None = None
+    """What is told of its beginning."""
+    session: Session | AsyncSession | None = None
+    """Set for units. A session that its owner ends is only watched, so that dropping it can be noticed."""
+    sync: Any = None
+    """Of a unit: its `Session`, also below an `AsyncSession`."""
+    taken: Connection | None = None
+    """For a session of asyncio that its owner ends: its connection, which cannot be returned without its loop."""
+    at_end: Callable[[], None] | None = None
+    """What has to be undone on the connection before it goes back."""
+    connections: dict[str, Connection] = {}
+    """For a unit over several databases: the connections, which are committed one after the other in order."""
+    leases: list[weakref.ref[Lease]] | None = None
+    """Not None: between two statements its connections may serve others, since it has no transaction."""
+    flight: Flight | None = None
+    """The statements of its session that are being made ready to be sent together."""
+    options: Mapping[str, Mapping[str, Any]] = {}
+    """For these connections: what a session is told of its transaction, which is begun for it here."""
+    trail: Trail | None = None
+    """For a unit that knows its outcome: what it leaves behind."""
+    is_connected: bool = False
+    """For a unit over one database: its session has taken its connection, and asks for no other one."""
+    begun_in: weakref.ref[SessionTransaction] | None = None
+    """For a session that its owner ends: the transaction for which it has taken its connection."""
+    commit_sent: bool = False
+    """COMMIT has left for a server. Set by engines of our making."""
+    leaving: bool = False
+    """The driver is ending it, so that commit and close are allowed."""
+    rolled_back: bool = False
+    """It was told to roll back, since something has failed or was interrupted."""
+    told: bool = False
+    """Its end was told."""
+    ended: Outcome | None = None
+    ended_at: Origin | None = None
+    scope: Any = None
+    """The unit that it belongs to; None for a session that its owner ends."""
+    repeated: object | None = None
+    """What all attempts of a repeatable unit share."""
+    process: Process = NOBODYS
+    thread: int = 0
+    task: weakref.ref[asyncio.Task[object]] | None = None
+    user: int = 0
+    """The thread that may use it without further questions: it is open, and neither a task's nor handed around."""
+    running: weakref.ref[asyncio.Task[object]] | None = None
+    """The same for a task, while it is open."""
+    owner: Owner = NOBODY
+    watched: Any = None
+    """For `owners`."""
+    watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
+    when_left: Callable[[Holding], None] | None = None
+    """Sees to it if its owner has ended and left it open. Called in another thread, or in the loop of its task."""
 
-    def __init__(
-        self,
-        kind: HoldKind,
-        name: str,
-        engines: Mapping[str, Engine],
-        endpoints: tuple[str, ...],
-        access: Access,
-        origin: Origin,
-        models: Models,
-        tell: Any,
-        stamp: float,
-        *,
-        strict: bool = True,
-        at_begin: Callable[[Connection], None] | None = None,
-        deadline: float | None = None,
-        deadline_at: float | None = None,
-        in_transaction: bool = True,
-        awaits: bool = False,
-    ) -> None:
-        self.id, self.kind, self.name = HoldId(next(_ids)), kind, name
-        self.databases, self.engines = tuple(engines), engines
-        self.access, self.origin, self.models, self.tell = access, origin, models, tell
-        self.only = next(iter(engines.values())) if len(engines) == 1 else None
-        """The engine of a unit over one database."""
-        self.strict = strict
-        """Only the thread or task that opened it may use it."""
-        self.session: Session | AsyncSession | None = None
-        """Set for units. A session that its owner ends is only watched, so that dropping it can be noticed."""
-        self.taken: Connection | None = None
-        """For a session of asyncio that its owner ends: its connection, which cannot be returned without its loop."""
-        self.at_begin = at_begin
-        self.at_end: Callable[[], None] | None = None
-        """What has to be undone on the connection before it goes back."""
-        self.awaits = awaits
-        """It is below an `AsyncSession`: what waits for the server must be awaited."""
-        self.opened_at = stamp
-        self.seen = Watch(self, deadline, deadline_at, in_transaction=in_transaction)
-        self.connections: dict[str, Connection] = {}
-        """For a unit over several databases: the connections, which are committed one after the other in order."""
-        self.leases: list[weakref.ref[Lease]] | None = None
-        """Not None: between two statements its connections may serve others, since it has no transaction."""
-        self.flight: Flight | None = None
-        """The statements of its session that are being made ready to be sent together."""
-        self.options: Mapping[str, Mapping[str, Any]] = {}
-        """For these connections: what a session is told of its transaction, which is begun for it here."""
-        self.trail: Trail | None = None
-        """For a unit that knows its outcome: what it leaves behind."""
-        self.is_connected = False
-        """For a unit over one database: its session has taken its connection, and asks for no other one."""
-        self.begun_in: weakref.ref[SessionTransaction] | None = None
-        """For a session that its owner ends: the transaction for which it has taken its connection."""
-        self.commit_sent = self.leaving = self.rolled_back = self.told = False
-        """COMMIT has left for a server (set by engines of our making); the driver is ending it, so that commit and
-        close are allowed; it was told to roll back, since something has failed or was interrupted; its end was told."""
-        self.ended: Outcome | None = None
-        self.ended_at: Origin | None = None
-        self.scope: Any = None
-        """The unit that it belongs to; None for a session that its owner ends."""
-        self.repeated: object | None = None
-        """What all attempts of a repeatable unit share."""
-        self.seen.in_use = None if strict else threading.Lock()
+    def begin(self, endpoints: tuple[str, ...]) -> None:
+        """Belong to the thread or task that runs now; `endpoints` are where its databases are."""
+        seen = self.seen
+        seen.holding = seen.timed = self
         self.process = PROCESS.process
-        self.watched: Any = None
-        """For `owners`."""
         self.take_over()
-        self.watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
-        self.when_left: Callable[[Holding], None] | None = None
-        """Sees to it if its owner has ended and left it open. Called in another thread, or in the loop of its task."""
-        self.opening = HoldOpened(self.id, kind, name, self.databases, endpoints, access, self.owner, origin, stamp)
+        self.opening = HoldOpened(
+            self.id,
+            self.kind,
+            self.name,
+            self.databases,
+            endpoints,
+            self.access,
+            self.owner,
+            self.origin,
+            self.opened_at,
+        )
 
     def announce(self) -> None:
         """Tell that it was opened; when its maker knows it, so that an interrupt cannot leave it behind."""
@@ -229,15 +200,13 @@ class Holding:
 
     def take_over(self) -> None:
         """Belong to the thread or task that runs now."""
-        self.thread = get_ident()
         task = current_task()
+        owner = self.owner = places.here(task)
+        self.thread = owner.thread
         self.task = weakref.ref(task) if task is not None else None
         is_free = self.strict and self.ended is None
-        self.user = self.thread if task is None and is_free else 0
-        """The thread that may use it without further questions: it is open, and neither a task's nor handed around."""
+        self.user = owner.thread if task is None and is_free else 0
         self.running = self.task if is_free else None
-        """The same for a task, while it is open."""
-        self.owner = places.here()
         if self.watched is not None:
             owners.forget(self)
             owners.watch(self, task)
@@ -514,8 +483,7 @@ class Holding:
             self.ended = outcome
             self.user, self.running = 0, None
             self.ended_at = at or places.caller()
-        self.session = self.taken = None
-        self.scope = None
+        self.session = self.sync = self.taken = self.scope = None
         if asking.asker is self:
             asking.asker = None  # it asked for a bind and for no connection
         if self.seen.bound_at < math.inf:

@@ -32,7 +32,7 @@ from .drive_async import Shielded
 from .engines import EngineRoom
 from .finish import Finish
 from .grace import GRACE, End
-from .guard import guarded, holding_of
+from .guard import holding_of, session_of_unit
 from .holding import Holding
 from .standing import owner_key
 from .timer import Timer
@@ -93,9 +93,7 @@ class Seat:
 
 def make_session(holding: Holding, keywords: dict[str, Any]) -> orm.Session:
     """The session of a unit whose work a thread does."""
-    session = guarded(orm.Session)(bind=holding.only, close_resets_only=False, expire_on_commit=False, **keywords)
-    session._polysession_holding = holding  # type: ignore[attr-defined]  # the guarded class has it
-    return session
+    return session_of_unit(holding, holding.only, keywords)
 
 
 def with_thread(
@@ -121,7 +119,7 @@ def with_thread(
         if kind is Seat:
             return step.perform()
         if kind is Part:
-            return step.begin(body, door._perform_plain, timer)
+            return step.begin(body, perform, timer)
         return perform(step)
 
     return in_parts(steps, door._left), performed

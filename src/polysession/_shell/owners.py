@@ -13,6 +13,7 @@ import asyncio
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -40,8 +41,8 @@ class Life:
     def __init__(self) -> None:
         self.held: dict[int, Owned] = {}
 
-    def __del__(self) -> None:
-        if not self.held or sys.is_finalizing():
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # a module may be gone by then
+        if not self.held or is_finalizing():
             return
         left = list(self.held.values())
         try:

@@ -13,7 +13,7 @@ from greenlet import getcurrent
 
 from ..facts import Origin, Owner
 
-__all__ = ["PROCESS", "Process", "caller", "current_task", "here", "is_the_users"]
+__all__ = ["NOBODY", "NOBODYS", "PROCESS", "Process", "caller", "current_task", "here", "is_the_users"]
 
 _NOT_THE_USERS: Final = (__name__.partition(".")[0] + ".", "sqlalchemy.", "sqlmodel.")
 """Packages whose frames stand between the user's code and us."""
@@ -48,6 +48,9 @@ class _Current:
 
 
 PROCESS = _Current()
+NOBODYS: Final = Process()
+"""That of what nobody has yet."""
+NOBODY: Final = Owner(0, 0, "nobody")
 
 
 def _after_fork() -> None:
@@ -100,8 +103,9 @@ def current_task() -> asyncio.Task[object] | None:
     return None if loop is None else asyncio.current_task(loop)
 
 
-def here() -> Owner:
-    """The thread and task that run now."""
+def here(task: asyncio.Task[object] | None = None) -> Owner:
+    """The thread and task that run now; the task need not be given."""
     thread = threading.current_thread()
-    task = current_task()
+    if task is None:
+        task = current_task()
     return Owner(PROCESS.process.pid, thread.ident or 0, thread.name, task.get_name() if task is not None else None)

@@ -78,18 +78,17 @@ class Watch:
         "wrote",
     )
 
-    def __init__(
-        self, holding: Holding, deadline: float | None, deadline_at: float | None, *, in_transaction: bool
-    ) -> None:
-        self.holding = holding
-        """Until the end of a unit; then its connections are closed, and nothing more is to be seen."""
+    holding: Holding
+    """From its beginning until the end of a unit; then its connections are closed, and nothing more is to be seen."""
+    timed: Any
+    """Whose deadline it is: has its name and the place where it was opened."""
+
+    def __init__(self, deadline: float | None, deadline_at: float | None, *, in_transaction: bool) -> None:
         self.in_transaction = in_transaction
         """Its statements run in a transaction of the server's, not each on its own."""
         self.deadline_at = deadline_at
         """In seconds of `time.monotonic()`."""
         self.allowed = deadline
-        self.timed: Any = holding
-        """Whose deadline it is: has its name and the place where it was opened."""
         self.bounds: list[tuple[Any, float | None, float | None]] = []
         """The deadlines around the one in force, while a part of the unit has one of its own."""
         self.bound_at = math.inf

@@ -193,11 +193,12 @@ class Live:
 
     def tell(self, fact: Fact) -> None:
         """Fold one fact in."""
+        kind = type(fact)
         with self._lock:
-            if isinstance(fact, HoldOpened):
+            if kind is HoldOpened:
                 self._rows[fact.hold] = fact
                 self._opened += 1
-            elif isinstance(fact, HoldEnded):
+            elif kind is HoldEnded:
                 # a second end of the same holding changes nothing
                 if self._rows.pop(fact.hold, None) is not None:
                     self._ended[fact.outcome] += 1
@@ -266,6 +267,10 @@ class Relay:
     def tell(self, fact: Fact) -> None:
         """Tell everybody."""
         self.live.tell(fact)
+        if self._others or type(fact) is TransactionIdled:
+            self._pass_on(fact)
+
+    def _pass_on(self, fact: Fact) -> None:
         if isinstance(fact, TransactionIdled) and fact.until not in self._idled and len(self._idled) < _MOST_LINES:
             self._idled.add(fact.until)
             _log.warning(

@@ -42,25 +42,14 @@ def test_the_one_who_leaves_ends_it(door: Sessions, monkeypatch: pytest.MonkeyPa
         leaves.set()
         assert looked.wait(10)
 
-    class Scope(type(holding.scope)):  # type: ignore[misc]  # the class of that very object
-        """Tells when somebody looks whether it is being left."""
-
-        __slots__ = ()
-
-        @property
-        def closed(self) -> bool:
-            """As it is."""
-            if threading.current_thread() is other:
-                looked.set()
-            return bool(base_closed.__get__(self))
-
-        @closed.setter
-        def closed(self, value: bool) -> None:
-            base_closed.__set__(self, value)
+    def closed(scope: object) -> bool:  # as it is; tells when somebody looks whether it is being left
+        if threading.current_thread() is other:
+            looked.set()
+        return bool(base_closed.__get__(scope))
 
     base_closed: Any = type(holding.scope).closed
+    monkeypatch.setattr(type(holding.scope), "closed", property(closed, base_closed.__set__))
     monkeypatch.setattr(door, "_late", wait)
-    holding.scope.__class__ = Scope
 
     def take_back() -> None:
         assert leaves.wait(10)

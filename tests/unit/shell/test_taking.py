@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.base import RootTransaction, Transaction
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InvalidRequestError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, object_session
 from sqlalchemy.orm.session import SessionTransactionState
 
@@ -23,8 +23,9 @@ from polysession import AsyncSessions, Sessions
 from polysession._shell import known
 from polysession._shell.guard import Guarded, Shorter, guarded
 from polysession._shell.taking import Taken
+from polysession.errors import SessionMisuse
 
-KNOWN = "d78e4e8006f9ed31"
+KNOWN = "dcdd86f4038d9efd"
 """Of the functions of SQLAlchemy that the module takes the place of."""
 ONE = text("select 1")
 
@@ -44,6 +45,9 @@ class Thing(Base):
 def read_for_it() -> str:
     """The functions of SQLAlchemy whose way was read for the shorter one, as one number."""
     ways: list[Any] = [
+        Session.__init__,
+        Session._close_impl,
+        Session.expunge_all,
         Session._autoflush,
         Session._is_clean,
         Session._autobegin_t,
@@ -127,6 +131,58 @@ def compared(ours: tuple[Any, Any, Any], theirs: tuple[Any, Any, Any]) -> None:
         assert found == expected, type(one).__name__
         extra = set(vars(mine)) - set(expected) if hasattr(mine, "__dict__") else set()
         assert not {name for name in extra if not name.startswith("_polysession")}
+
+
+@pytest.mark.parametrize("verb", ["begin", "read"])
+def test_the_session_is_the_one_that_sqlalchemy_makes(door: Sessions, url: str, verb: str) -> None:
+    """Before its first use, also what is made only when it is asked for; and no two units share any of it."""
+    plain = Session(create_engine(url), close_resets_only=False, expire_on_commit=False)
+    expected = {name: shown(value) for name, value in vars(plain).items()}
+    with getattr(door, verb)() as one, getattr(door, verb)(propagation="requires_new") as other:
+        assert type(one) is Shorter
+        found = {name: getattr(one, name) for name in expected}
+        others = {name: getattr(other, name) for name in expected}
+        assert found["hash_key"] != others.pop("hash_key") != expected.pop("hash_key")
+        assert isinstance(found.pop("hash_key"), int)
+        assert {name: shown(value) for name, value in found.items()} == expected
+        assert set(vars(one)) - {"hash_key", "_polysession_holding"} == set(expected)
+        shared = {name for name, value in found.items() if value is others[name]}
+        assert {type(found[name]).__name__ for name in shared} <= UNCHANGEABLE
+    plain.close()
+
+
+UNCHANGEABLE = {"Engine", "NoneType", "_SessionCloseState", "bool", "immutabledict", "str", "type"}
+"""What two sessions may share."""
+
+
+def test_a_session_is_found_by_its_objects(door: Sessions) -> None:
+    """It is entered where SQLAlchemy looks for it when it gets its first object, by whatever way."""
+    with door.begin() as session:
+        assert "hash_key" not in vars(session)
+        assert not session.new
+        assert not session.dirty
+        thing = Thing(id=1)
+        session.add_all([thing])
+        assert object_session(thing) is session
+        session.flush()
+        assert session.get(Thing, 1) is thing
+    assert object_session(thing) is None
+    with door.begin() as session, door.begin(propagation="requires_new") as other:
+        found = session.get_one(Thing, 1)
+        assert object_session(found) is session
+        with pytest.raises(SessionMisuse):
+            other.add(found)
+
+
+def test_a_result_that_is_read_after_the_end_is_refused(door: Sessions) -> None:
+    """As by SQLAlchemy's own that was closed."""
+    with door.begin() as session:
+        session.add(Thing(id=1))
+    with door.read() as session:
+        result = session.scalars(select(Thing))
+    with pytest.raises(InvalidRequestError, match="no longer valid"):
+        result.all()
+    assert not session.identity_map
 
 
 @pytest.mark.parametrize("verb", ["begin", "read"])
