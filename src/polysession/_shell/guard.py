@@ -19,7 +19,7 @@ from greenlet import getcurrent
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Session, SessionTransaction, object_session
+from sqlalchemy.orm import Session, SessionTransaction, identity, object_session
 from sqlalchemy.orm import session as orm_session
 from sqlalchemy.orm.session import SessionTransactionState, _SessionCloseState
 from sqlalchemy.sql.dml import UpdateBase
@@ -256,7 +256,7 @@ class Shorter(Guarded):
     `_connection_for_bind`, `_close_impl`).
     """
 
-    identity_map: Any = _WhenAsked(lambda _: orm_session.identity._WeakInstanceDict())
+    identity_map: Any = _WhenAsked(lambda _: identity._WeakInstanceDict())
     hash_key: Any = _WhenAsked(_enter)
 
     def _is_clean(self) -> bool:

@@ -193,12 +193,11 @@ class Live:
 
     def tell(self, fact: Fact) -> None:
         """Fold one fact in."""
-        kind = type(fact)
         with self._lock:
-            if kind is HoldOpened:
+            if type(fact) is HoldOpened:
                 self._rows[fact.hold] = fact
                 self._opened += 1
-            elif kind is HoldEnded:
+            elif type(fact) is HoldEnded:
                 # a second end of the same holding changes nothing
                 if self._rows.pop(fact.hold, None) is not None:
                     self._ended[fact.outcome] += 1
