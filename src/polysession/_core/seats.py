@@ -21,7 +21,7 @@ what was left half done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -32,24 +32,21 @@ __all__ = ["Grow", "Handed", "Keep", "Retire", "Seats", "Ticket", "Use", "Wait"]
 R = TypeVar("R")
 
 
-class Ticket(Generic[R]):
+class Ticket(msgspec.Struct, Generic[R], eq=False):
     """One request for a connection, from asking to giving back. Made by the shell, which may add to it."""
 
-    __slots__ = ("asked_at", "connection", "impatient", "is_orphan", "is_slow", "kind", "victim")
-
-    def __init__(self, kind: str, asked_at: float = 0.0) -> None:
-        self.kind = kind
-        self.asked_at = asked_at
-        self.impatient = False
-        """It has waited for longer than opening one takes."""
-        self.is_slow = False
-        """It opens a connection for so long that nobody counts on it."""
-        self.is_orphan = False
-        """And nobody waits for that one any more."""
-        self.connection: R | None = None
-        """Its connection; None while it waits, or while it opens one on the seat it was given."""
-        self.victim: R | None = None
-        """A connection that its owner closes before opening one, to keep to the number of seats."""
+    kind: str
+    asked_at: float = 0.0
+    impatient: bool = False
+    """It has waited for longer than opening one takes."""
+    is_slow: bool = False
+    """It opens a connection for so long that nobody counts on it."""
+    is_orphan: bool = False
+    """And nobody waits for that one any more."""
+    connection: R | None = None
+    """Its connection; None while it waits, or while it opens one on the seat it was given."""
+    victim: R | None = None
+    """A connection that its owner closes before opening one, to keep to the number of seats."""
 
 
 class Use(msgspec.Struct, Generic[R], frozen=True):
@@ -72,6 +69,9 @@ class Wait(msgspec.Struct, Generic[R], frozen=True):
 
 class Keep(msgspec.Struct, frozen=True):
     """The returned connection is idle now."""
+
+
+_KEEP: Final = Keep()
 
 
 class Handed(msgspec.Struct, Generic[R], frozen=True):
@@ -231,25 +231,27 @@ class Seats(Generic[R]):
 
     def back(self, connection: R) -> Keep | Handed[R] | Retire:
         """A connection comes back in good order."""
-        ticket = self.taken.get(id(connection))
+        key, taken = id(connection), self.taken
+        ticket = taken.get(key)
         if ticket is None:
             return Retire()
-        for waiter in self._waiting() if self.waiters else ():
-            if waiter.kind == ticket.kind:
-                waiter.connection = connection
-                self.taken[id(connection)] = waiter
-                self.waiters.served(waiter)
-                return Handed(waiter)
-            if self._takes_other(waiter):
-                waiter.connection = None
-                waiter.victim = connection
-                self.taken[id(waiter)] = waiter
-                del self.taken[id(connection)]
-                self.waiters.served(waiter)
-                return Handed(waiter)
+        if self.waiters:
+            for waiter in self._waiting():
+                if waiter.kind == ticket.kind:
+                    waiter.connection = connection
+                    taken[key] = waiter
+                    self.waiters.served(waiter)
+                    return Handed(waiter)
+                if self._takes_other(waiter):
+                    waiter.connection = None
+                    waiter.victim = connection
+                    taken[id(waiter)] = waiter
+                    del taken[key]
+                    self.waiters.served(waiter)
+                    return Handed(waiter)
         self.idle.setdefault(ticket.kind, []).append(connection)
-        del self.taken[id(connection)]
-        return Keep()
+        del taken[key]
+        return _KEEP
 
     def wanted(self, kind: str) -> bool:
         """Somebody waits who would be served if a connection of this kind came back."""

@@ -13,6 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from .._core.seats import Ticket
@@ -80,13 +81,26 @@ class _Asking(threading.local):
 asking = _Asking()
 
 
-class Attempt:
+class Attempt(msgspec.Struct, weakref=True, eq=False):
     """One call of `connect`, alive as long as the call runs: what it has claimed and not delivered is lost with it."""
 
-    __slots__ = ("__weakref__", "claim")
+    claim: Claim | None = None
 
-    def __init__(self) -> None:
-        self.claim: Claim | None = None
+    def claims(self, pool: FairPool, asker: Asker | None) -> Claim:
+        """What it claims of `pool` from now on, for `asker`, or for whoever runs now."""
+        now = time.monotonic()
+        task = current_task() if asker is None and pool._is_asyncio else None  # that of an asker is known
+        claim = self.claim = Claim(
+            pool.kind,
+            now,
+            pool=pool,
+            asker=asker,
+            attempt=weakref.ref(self),
+            thread=threading.get_ident(),
+            task=None if task is None else weakref.ref(task),
+            since=now,
+        )
+        return claim
 
 
 class Growth:
@@ -114,59 +128,37 @@ starting = _Starting()
 opening = _Opening()
 
 
-class Claim(Ticket[ConnectionPoolEntry]):
+class Claim(Ticket[ConnectionPoolEntry], kw_only=True, eq=False):
     """A request for a connection, and then the connection that is out: for whom, and since when."""
 
-    __slots__ = (
-        "asker",
-        "attempt",
-        "error",
-        "growing",
-        "growths",
-        "handed_out",
-        "left",
-        "missing_since",
-        "opening",
-        "opens_since",
-        "parked",
-        "pool",
-        "refused",
-        "severed",
-        "since",
-        "task",
-        "thread",
-    )
-
-    def __init__(self, pool: FairPool, asker: Asker | None, attempt: Attempt) -> None:
-        super().__init__(pool.kind, time.monotonic())
-        self.pool = pool
-        self.asker = asker
-        self.attempt = weakref.ref(attempt)
-        self.thread = threading.get_ident()
-        task = current_task() if asker is None and pool._is_asyncio else None  # that of an asker is known
-        self.task = None if task is None else weakref.ref(task)
-        self.since = self.asked_at
-        self.handed_out = False
-        """SQLAlchemy has the connection and may have touched it."""
-        self.missing_since: float | None = None
-        self.error: BaseException | None = None
-        """Why no connection could be opened for it."""
-        self.growing = False
-        """A connection is being opened for it beside, so a seat alone is of no use to it."""
-        self.opens_since = float("inf")
-        """When the first one was begun, in seconds of `time.monotonic()`."""
-        self.growths: weakref.WeakSet[Growth] | None = None
-        """The connections that are being opened for it, each for as long as somebody is at it; None before that."""
-        self.refused = False
-        """More come than can be served, and it has waited for too long."""
-        self.opening: asyncio.Task[Any] | None = None
-        """For asyncio: the task that opens its connection; if there are several, the last one."""
-        self.left = False
-        """Whoever asked waits no more for the connection that is being opened."""
-        self.severed = False
-        """Its link was broken: it is closed when it comes back."""
-        self.parked: object = None
-        """What its waiter is parked on: a lock or a future."""
+    pool: FairPool
+    asker: Asker | None
+    attempt: weakref.ref[Attempt]
+    thread: int
+    task: weakref.ref[asyncio.Task[Any]] | None
+    """The task that asks, if no asker is known."""
+    since: float
+    handed_out: bool = False
+    """SQLAlchemy has the connection and may have touched it."""
+    missing_since: float | None = None
+    error: BaseException | None = None
+    """Why no connection could be opened for it."""
+    growing: bool = False
+    """A connection is being opened for it beside, so a seat alone is of no use to it."""
+    opens_since: float = float("inf")
+    """When the first one was begun, in seconds of `time.monotonic()`."""
+    growths: weakref.WeakSet[Growth] | None = None
+    """The connections that are being opened for it, each for as long as somebody is at it; None before that."""
+    refused: bool = False
+    """More come than can be served, and it has waited for too long."""
+    opening: asyncio.Task[Any] | None = None
+    """For asyncio: the task that opens its connection; if there are several, the last one."""
+    left: bool = False
+    """Whoever asked waits no more for the connection that is being opened."""
+    severed: bool = False
+    """Its link was broken: it is closed when it comes back."""
+    parked: object = None
+    """What its waiter is parked on: a lock or a future."""
 
     def __str__(self) -> str:
         if self.asker is not None:

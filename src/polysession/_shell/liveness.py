@@ -65,9 +65,11 @@ class Fitness(StrEnum):
 class Life:
     """Of one connection: since when, until when, and whether its link is quiet. Used by whoever has the connection."""
 
-    __slots__ = ("born_at", "ends_at", "is_lost", "is_quiet", "may_speak", "used_at")
+    __slots__ = ("born_at", "driver", "ends_at", "is_lost", "is_quiet", "may_speak", "used_at")
 
     def __init__(self, driver: Any, lifetime: float) -> None:
+        self.driver = driver
+        """The driver's connection."""
         now = time.monotonic()
         self.born_at = self.used_at = now
         """In seconds of `time.monotonic()`, like the others; `used_at` is when it last came back."""
@@ -76,6 +78,17 @@ class Life:
         self.is_quiet, self.may_speak = _listener(driver)
         self.is_lost = False
         """Its link is of no use: nobody says good-bye on it."""
+
+    def is_fit(self, now: float, ask_after: float, doubted_at: float, replaced_at: float) -> bool:
+        """Whether `fitness` says `FIT`."""
+        return (
+            replaced_at < self.born_at
+            and now < self.ends_at
+            and (
+                self.is_quiet is None
+                or (self.is_quiet() and doubted_at < self.used_at and not 0 < ask_after < now - self.used_at)
+            )
+        )
 
     def fitness(self, *, ask_after: float, doubted_at: float, replaced_at: float) -> Fitness:
         """What it is now. `ask_after`: seconds of idleness, 0 for never; the other two: points in time."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from logging import DEBUG
 from typing import Any, cast
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
@@ -30,7 +31,7 @@ from .liveness import LIFE, PING, Fitness, Life, answers, close, is_dead, life_o
 from .loan import release
 from .outside import BLOCK
 from .proxied import proxied
-from .room import Room
+from .room import TRIM, Room
 from .signs import kind_of
 from .waiting import keep_floor, open_for_others, wait
 
@@ -72,8 +73,8 @@ class FairPool(Pool):
         """What it hands out is a `Lease`, which a read unit may share with who waits."""
         self.is_done: Callable[[Any, bool], bool] | None = None
         """Whether a connection goes back as it is, and whether its transaction is known to be over: see `proxied`."""
-        self.heard: tuple[Any, ...] = ()
-        """Of `proxied`: who listens to its connections, while that is nobody but us."""
+        self.heard = 0
+        """Of `proxied`: so many of our own listeners hear that a connection comes back."""
         self._joined = False
 
     def join(self, room: Room, kind: str) -> None:
@@ -91,11 +92,14 @@ class FairPool(Pool):
 
     def check_out(self, asker: Asker | None) -> PoolProxiedConnection:
         """A connection for `asker`, in the order of asking; none is lent. Raises `CheckoutTimeout`."""
-        asking.asker = asker
-        attempt = starting.attempt = Attempt()
+        attempt = Attempt()
         try:
-            found = proxied(self)
-            return super().connect() if found is None else found
+            if self.is_done is None or self.dispatch.checkout or self.logger.isEnabledFor(DEBUG):
+                asking.asker = asker
+                starting.attempt = attempt
+                return super().connect()
+            asking.asker = None
+            return proxied(self, self._get(attempt, asker))
         except BaseException:
             if attempt.claim is not None:
                 self.abandon_failed(attempt.claim)
@@ -104,45 +108,59 @@ class FairPool(Pool):
     def _do_get(self) -> ConnectionPoolEntry:
         attempt = starting.attempt or Attempt()
         starting.attempt = None
-        claim = attempt.claim = Claim(self, asking.asker, attempt)
+        asker = asking.asker
         asking.asker = None  # who asks next says so again, or is nobody we know
-        asked_at = claim.since
+        return self._get(attempt, asker)
+
+    def _get(self, attempt: Attempt, asker: Asker | None) -> ConnectionPoolEntry:
+        claim = attempt.claims(self, asker)
         room = self.room
         if room.late:
             room.settle()
-        if isinstance(room.ask(claim), Wait):
+        if type(room.ask(claim)) is Wait:
             wait(self, claim)
             claim.since = time.monotonic()
-        while claim.connection is not None and not self._is_fit(claim, claim.connection, asked_at):
+        record = claim.connection
+        if record is None or not self._is_fit(claim, record):
+            record = self._another(claim)
+        if room.floor and room.seats.total < room.floor:
+            keep_floor(self)
+        if BLOCK.get() is not None and asker is not None:
+            asker.refuse_outside()
+        claim.handed_out = True
+        return record
+
+    def _another(self, claim: Claim) -> ConnectionPoolEntry:
+        """It has none that can be used: another one, or a new one."""
+        if claim.connection is not None:
             self._exchange(claim)
+            while claim.connection is not None and not self._is_fit(claim, claim.connection):
+                self._exchange(claim)
         if claim.connection is None:
             if self.opens_here:
                 self.open(claim)
             else:
-                grow(self, claim, asked_at)
-            if room.seats.waiters:  # who became impatient meanwhile may open one now
-                self.wake_all(room.serve())
-        if room.floor and room.seats.total < room.floor:
-            keep_floor(self)
-        if BLOCK.get() is not None and claim.asker is not None:
-            claim.asker.refuse_outside()
-        claim.handed_out = True
+                grow(self, claim, claim.asked_at)
+            if self.room.seats.waiters:  # who became impatient meanwhile may open one now
+                self.wake_all(self.room.serve())
         return cast("ConnectionPoolEntry", claim.connection)
 
-    def _is_fit(self, claim: Claim, record: ConnectionPoolEntry, since: float) -> bool:
+    def _is_fit(self, claim: Claim, record: Any) -> bool:
         """It can be used. Of one that cannot, SQLAlchemy would find out some things and connect anew: we do, so that
         there is one way to connect."""
-        life = life_of(record)
-        if life is None or cast("Any", record)._is_hard_or_soft_invalidated():
+        life: Life | None = record.info.get(LIFE)
+        if life is None or record._is_hard_or_soft_invalidated():
             return False
         room = self.room
+        if life.is_fit(claim.since, room.ping_after, room.doubted_at, room.replaced_at):
+            return True
         fitness = life.fitness(ask_after=room.ping_after, doubted_at=room.doubted_at, replaced_at=room.replaced_at)
         if fitness is Fitness.FIT:
             return True
         if fitness is Fitness.DOUBTFUL:
             asked_at = time.monotonic()
             # half of the time that is left: then another one may have to be opened
-            within = min(PING, (time_is_up(claim, since) - asked_at) / 2)
+            within = min(PING, (time_is_up(claim, claim.asked_at) - asked_at) / 2)
             if within < _ASKING:
                 return True  # nor is there any for another one: what it is used for will tell
             if self.answers(record, within):
@@ -269,23 +287,25 @@ class FairPool(Pool):
     # -- checkin
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        answer = self.room.back(self, record)
-        if isinstance(answer, Handed):
+        room = self.room
+        answer = room.back(self, record)
+        if type(answer) is Keep:
+            if room.returned_at - room.trimmed_at >= TRIM and (idle := room.trim()):
+                self._close_all(idle)
+        elif isinstance(answer, Handed):
             self.wake_all((answer.ticket,))
-            if self.room.sheds:
-                for refused in self.room.shed(self.kind):
+            if room.sheds:
+                for refused in room.shed(self.kind):
                     refused.pool.unpark(refused)
         elif isinstance(answer, Claim):
             try:
                 record.close()
             finally:
-                self.wake_all(self.room.gone(answer))
+                self.wake_all(room.gone(answer))
         elif isinstance(answer, Retire):
             record.close()  # it was taken back as lost, and its seat belongs to somebody else now
-        elif isinstance(answer, Keep) and (idle := self.room.trim()):
-            self._close_all(idle)
-        if self.room.watchers:
-            self.room.came_back()
+        if room.watchers:
+            room.came_back()
 
     # -- accounting
 

@@ -13,16 +13,19 @@ pool/base.py: `_ConnectionRecord.checkout`, `_ConnectionFairy._checkout`, `_chec
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.pool.base import _ConnectionFairy
+from sqlalchemy.pool.base import _ConnectionFairy, _finalize_fairy
 
 from . import known
 from .hygiene import forget_use, is_untouched
+from .liveness import LIFE
 from .over import SAYS_IDLE, is_over
 
 if TYPE_CHECKING:
@@ -44,14 +47,7 @@ def shorten(engine: Engine, is_changed: Callable[[Any], bool] | None = None) -> 
 
     pool.is_done = _is_done(says_idle, is_changed)
     # without those who listened before the engine was made: to the class of all pools, or by a plugin
-    pool.heard = (
-        events.checkout,
-        0,
-        _ours(events.reset.parent_listeners),
-        _ours(events.reset.listeners),
-        _ours(events.checkin.parent_listeners),
-        _ours(events.checkin.listeners),
-    )
+    pool.heard = max(map(_ours, (events.reset, events.checkin)))
 
 
 def _ours(listeners: Iterable[Any]) -> int:
@@ -62,7 +58,7 @@ def _ours(listeners: Iterable[Any]) -> int:
 def _is_done(says_idle: Callable[[Any], bool], is_changed: Callable[[Any], bool] | None) -> Callable[[Any, bool], bool]:
     def is_done(record: Any, was_reset: bool) -> bool:
         info = record.info
-        if not is_untouched(info) or not (was_reset or (is_over(info) and says_idle(record.driver_connection))):
+        if not is_untouched(info) or not (was_reset or (is_over(info) and says_idle(info[LIFE].driver))):
             return False
         if is_changed is not None and is_changed(record):
             return False
@@ -72,45 +68,62 @@ def _is_done(says_idle: Callable[[Any], bool], is_changed: Callable[[Any], bool]
     return is_done
 
 
-def _heard(pool: Any) -> tuple[Any, ...]:
-    """Who listens to the connections of a pool on their way. To count by `len` is a call for each kind of event."""
-    events = pool.dispatch
-    checkout, reset, checkin = events.checkout, events.reset, events.checkin
-    return (
-        checkout,  # another one once somebody listens
-        len(checkout.parent_listeners),
-        len(reset.parent_listeners),
-        len(reset.listeners),
-        len(checkin.parent_listeners),
-        len(checkin.listeners),
-    )
-
-
 def is_shortened(pool: FairPool) -> bool:
     """Its connections go the shorter way, as long as nobody else begins to listen."""
-    return pool.is_done is not None and not pool._should_log_debug() and _heard(pool) == pool.heard
+    events = pool.dispatch
+    heard = len(events.checkout), len(events.reset), len(events.checkin)
+    return pool.is_done is not None and not pool._should_log_debug() and heard == (0, pool.heard, pool.heard)
 
 
-def proxied(pool: FairPool) -> PoolProxiedConnection | None:
-    """A connection of `pool` by the shorter way; None if it has to go SQLAlchemy's. Raises as a checkout does."""
-    if pool.is_done is None or pool._should_log_debug() or _heard(pool) != pool.heard:  # `is_shortened`, uncalled
-        return None
-    record: Any = pool._do_get()
-    made = _Proxied(pool, record.dbapi_connection, record, None)
-    record.fairy_ref = weakref.ref(made, _nothing)
-    made._counter = 1
-    return made
+def proxied(pool: FairPool, record: Any) -> PoolProxiedConnection:
+    """What SQLAlchemy's pool would hand out for `record`, that it has taken."""
+    made: Any = _new(_Proxied)
+    made._pool = pool
+    made.dbapi_connection = record.dbapi_connection
+    made._connection_record = record
+    record.fairy_ref = weakref.ref(made, partial(_dropped, record, pool))
+    return made  # type: ignore[no-any-return]  # a pooled connection
+
+
+def _dropped(
+    record: Any, pool: Any, reference: object, *, is_finalizing: Callable[[], bool] = sys.is_finalizing
+) -> None:
+    """The connection of `record` was dropped, and not given back: as SQLAlchemy's finalizer, which does nothing either
+    when the interpreter goes down."""
+    if not is_finalizing() and record.fairy_ref is reference:
+        _finalize_fairy(None, record, pool, None, is_gc_cleanup=True)
 
 
 def _nothing(_: object) -> None:
     """With a callback the reference is cleared before the callbacks of others run (SQLAlchemy, pool/base.py)."""
 
 
+class _Finalizer:
+    """In the place of SQLAlchemy's `weakref.finalize`, which takes longer to make than all the rest: the reference by
+    which a record knows its connection tells when it was dropped."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, made: _Proxied) -> None:
+        self._made = made
+
+    def detach(self) -> None:
+        """It is not given back when it is dropped."""
+        record = self._made._connection_record
+        if record is not None and record.fairy_ref is not None and record.fairy_ref() is self._made:
+            record.fairy_ref = weakref.ref(self._made, _nothing)
+
+
 class _Proxied(_ConnectionFairy):
+    """What is the same for all of them when they are made stands in the class."""
+
     __slots__ = ()
 
     _pool: Any
     _connection_record: Any
+    _counter = 1
+    _echo = None
+    _finalizer: Any = property(_Finalizer)
 
     def _checkin(self, transaction_was_reset: bool = False) -> None:
         record, pool = self._connection_record, self._pool
@@ -121,13 +134,16 @@ class _Proxied(_ConnectionFairy):
             or self.dbapi_connection is None
             or record.finalize_callback
             or record.fairy_ref is None
-            or _heard(pool) != pool.heard
+            or len(pool.dispatch.reset) != pool.heard
+            or len(pool.dispatch.checkin) != pool.heard
             or not is_done(record, transaction_was_reset)
         ):
             super()._checkin(transaction_was_reset)
             return
         record.fairy_ref = None
         pool._do_return_conn(record)
-        self._finalizer.detach()
         self.dbapi_connection = None  # type: ignore[assignment]  # as SQLAlchemy itself does it
         self._connection_record = None
+
+
+_new: Final = _Proxied.__new__

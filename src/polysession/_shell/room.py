@@ -15,8 +15,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -24,14 +24,14 @@ from .._core.seats import Grow, Handed, Keep, Retire, Seats, Ticket, Use, Wait
 from ..observe.live import PoolCounts, PoolStats
 from . import knots
 from .claims import OPENER, Asker, Claim, Growth
-from .liveness import life_of
+from .liveness import LIFE, Life, life_of
 from .severing import sever
 
 if TYPE_CHECKING:
     from .loan import Resting
     from .pool import FairPool
 
-__all__ = ["LOOK_AGAIN", "Room"]
+__all__ = ["LOOK_AGAIN", "TRIM", "Room"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +51,7 @@ _OPENING_TAKES = 0.02
 _LEAST_PATIENCE = 0.005
 _IDLE = 600.0
 """Seconds of idleness after which a connection above the floor is closed."""
-_TRIM = 30.0
+TRIM = 30.0
 """Seconds between two looks for such ones, when a connection comes back."""
 _SLOW = 0.5
 """Seconds after which nobody counts on a connection that is being opened."""
@@ -184,11 +184,8 @@ class Room:
         return self.seats.prepare(claim, self.floor)
 
     def trim(self) -> list[ConnectionPoolEntry]:
-        """From time to time, take out the connections that were idle for too long and are above the floor."""
-        now = time.monotonic()
-        if now - self.trimmed_at < _TRIM:
-            return []
-        self.trimmed_at = now
+        """Every `TRIM` seconds: take out the connections that were idle for too long and are above the floor."""
+        now = self.trimmed_at = time.monotonic()
         more = self.seats.total - self.floor
 
         def useless(record: ConnectionPoolEntry) -> bool:
@@ -309,24 +306,26 @@ class Room:
                 return None
             self.busy = True
             try:
-                self.returned_at = time.monotonic()
-                claim = self.seats.taken.get(id(record))
-                life = life_of(record)
+                now = self.returned_at = time.monotonic()
+                seats = self.seats
+                taken: Mapping[int, Any] = seats.taken  # here all tickets are claims
+                claim: Claim | None = taken.get(id(record))
+                life: Life | None = record.info.get(LIFE)
                 if life is not None:
-                    life.used_at = self.returned_at
-                if claim is not None and (
-                    pool.disposed
-                    or record.dbapi_connection is None
-                    or cast("Claim", claim).severed
-                    or (life is not None and life.born_at <= self.replaced_at)
-                    or self.seats.total > self.seats.size
-                ):
-                    return cast("Claim", claim)
-                self.sheds = False
-                if claim is not None and self.seats.waiters:
-                    held = self.returned_at - cast("Claim", claim).since
-                    self.sheds = self.seats.waiters.returned(claim.kind, held, self.returned_at, self.seats.size)
-                return self.seats.back(record)
+                    life.used_at = now
+                if claim is not None:
+                    if (
+                        pool.disposed
+                        or record.dbapi_connection is None
+                        or claim.severed
+                        or (life is not None and life.born_at <= self.replaced_at)
+                        or seats.total > seats.size
+                    ):
+                        return claim
+                    if seats.waiters:
+                        held = now - claim.since
+                        self.sheds = seats.waiters.returned(claim.kind, held, now, seats.size)
+                return seats.back(record)
             finally:
                 self.busy = False
 

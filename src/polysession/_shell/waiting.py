@@ -116,7 +116,7 @@ def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, 
 def _help(pool: FairPool) -> None:
     """Have a connection opened beside those who wait, so that none of them misses one that comes back first."""
     attempt = Attempt()
-    claim = attempt.claim = Claim(pool, OPENER, attempt)
+    claim = attempt.claims(pool, OPENER)
     if pool.room.help(claim):
         _beside(pool, attempt, claim)
 
@@ -134,7 +134,7 @@ def _beside(pool: FairPool, attempt: Attempt, claim: Claim) -> None:
 def keep_floor(pool: FairPool) -> None:
     """Have connections opened beside until there are as many as there have to be."""
     attempt = Attempt()
-    claim = attempt.claim = Claim(pool, OPENER, attempt)
+    claim = attempt.claims(pool, OPENER)
     if pool.room.prepare(claim):
         _beside(pool, attempt, claim)
 
@@ -153,5 +153,5 @@ def open_for_others(pool: FairPool, attempt: Attempt) -> None:
             return
         assert claim.connection is not None
         pool._do_return_conn(claim.connection)
-        another = attempt.claim = Claim(pool, OPENER, attempt)
+        another = attempt.claims(pool, OPENER)
         claim = another if pool.room.help(another) or (pool.room.floor and pool.room.prepare(another)) else None

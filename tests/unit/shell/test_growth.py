@@ -12,6 +12,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from tests.engines.process import wait_until
 
 from polysession._core.seats import Seats, Ticket
+from polysession._shell import pool as pool_module
 from polysession._shell import room as room_module
 from polysession._shell.liveness import life_of
 from polysession._shell.pool import FairPool
@@ -222,7 +223,7 @@ def test_idle_ones_above_the_floor_are_closed(monkeypatch: pytest.MonkeyPatch) -
         life.used_at -= 601.0
     pool.connect().close()
     assert driver.open == 5, "it was looked at a moment ago"
-    monkeypatch.setattr(room_module, "_TRIM", 0.0)
+    monkeypatch.setattr(pool_module, "TRIM", 0.0)
     pool.room.floor = 2
     pool.connect().close()
     assert (driver.open, pool.checkedin()) == (2, 2)

@@ -247,7 +247,7 @@ def test_a_connection_that_cannot_be_opened_frees_its_seat() -> None:
         with pytest.raises(OSError, match="no connection"):
             pool.connect()
     attempt = Attempt()
-    claim = attempt.claim = Claim(pool, None, attempt)
+    claim = attempt.claims(pool, None)
     seats = pool.room.seats
     blocker: Ticket[Any] = Ticket("any")
     seats.ask(blocker)
@@ -529,8 +529,7 @@ def test_the_counts_of_an_endpoint() -> None:
     assert not counts.stuck
     held += [read.connect()]
     attempt = Attempt()
-    attempt.claim = Claim(read, None, attempt)
-    read.room.ask(attempt.claim)
+    read.room.ask(attempt.claims(read, None))
     assert (read.room.counts().waiting, read.room.counts().stuck) == (1, True)
     for proxy in held:
         proxy.close()
@@ -552,8 +551,7 @@ def test_many_errors_at_once_share_what_they_say(waiters: int, looks: int, monke
     held = pool.connect()
     attempts = [Attempt() for _ in range(waiters)]
     for attempt in attempts:
-        attempt.claim = Claim(pool, None, attempt)
-        pool.room.ask(attempt.claim)
+        pool.room.ask(attempt.claims(pool, None))
     real, seen = ledger.rows, itertools.count()
 
     def rows(rooms: Any) -> Any:
@@ -588,7 +586,7 @@ def test_in_a_crowd_each_looks_again_more_rarely(waiting: int, seconds: float) -
     pool = _NeverParks(Driver(most=1), pool_size=1, timeout=60.0)
     held = pool.connect()
     for _ in range(waiting):
-        pool.room.seats.waiters.join(Claim(pool, None, Attempt()))
+        pool.room.seats.waiters.join(Attempt().claims(pool, None))
     with pytest.raises(_Parked) as told:
         pool.connect()
     assert told.value.args == (pytest.approx(seconds, rel=0.01),)

@@ -200,6 +200,29 @@ def test_a_dropped_connection_comes_back(door: Sessions) -> None:
     assert engine.pool.checkedout() == 0
 
 
+def test_one_that_was_dropped_after_it_was_given_back(door: Sessions) -> None:
+    """It does not give back what somebody else has by now."""
+    engine = engine_of(door)
+    first = engine.raw_connection()
+    first.close()
+    second = engine.raw_connection()
+    del first
+    assert engine.pool.checkedout() == 1
+    second.close()
+
+
+def test_one_that_is_detached_is_not_given_back_when_it_is_dropped(door: Sessions) -> None:
+    """It belongs to whoever has it."""
+    engine = engine_of(door)
+    taken = engine.raw_connection()
+    link = taken.dbapi_connection
+    taken.detach()
+    assert engine.pool.checkedout() == 0
+    del taken
+    assert link.is_open
+    link.close()
+
+
 def test_one_that_was_closed_is_not_used(door: Sessions) -> None:
     """The object that somebody has kept leads nowhere."""
     kept = engine_of(door).raw_connection()
