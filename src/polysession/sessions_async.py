@@ -60,14 +60,14 @@ from ._core.steps import (
     Seal,
     TakeKey,
 )
-from ._shell import fence, grace
+from ._shell import fence, grace, known
 from ._shell.asking import as_result, called, check_record, collect, extra_options, flag, without_frames, word
 from ._shell.attempts import Attempts
 from ._shell.control import close_idle, out, until, watching
 from ._shell.door import Door
 from ._shell.drive_async import Shielded, drive_async
 from ._shell.finish import Finish
-from ._shell.guard import guarded, refuse_open_savepoint
+from ._shell.guard import async_session_of_unit, guarded
 from ._shell.holding import Holding
 from ._shell.hook_verbs import log_failed_hook
 from ._shell.outside import BLOCK
@@ -731,16 +731,7 @@ class AsyncSessions(Door):
             from ._shell.in_thread import make_session  # few programs need it
 
             return make_session(holding, keywords)
-        session = AsyncSession(
-            bind=engine,
-            sync_session_class=guarded(AsyncSession.sync_session_class),
-            close_resets_only=False,
-            expire_on_commit=False,
-            **keywords,
-        )
-        holding.sync = session.sync_session
-        holding.sync._polysession_holding = holding
-        return session
+        return async_session_of_unit(holding, engine, keywords)
 
     def _check_loop(self) -> None:
         if asyncio._get_running_loop() is None:
@@ -801,8 +792,9 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             self._scope = scope
             await drive_async(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
-            self._timer = Timer(scope.deadline_at)
-            self._timer.start()
+            if scope.deadline_at is not None:
+                self._timer = Timer(scope.deadline_at)
+                self._timer.start()
         except BaseException as error:
             await self._abandon(error)
             raise
@@ -837,13 +829,13 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         """Leave the unit; the error that leaves it, which may be another one than that of its body."""
         door = self._door
         leaving = error if error is not None else door._late(scope)
-        timed_out = await self._timer.take_back()
+        timed_out = self._timer is not NO_TIMER and await self._timer.take_back()
         try:
             await drive_async(leave_steps(scope, leaving), door._perform)
         except BaseException as failed:
             leaving = failed
         finally:
-            door._left(scope)
+            door._left(scope, caller(2))
         overrun = door._overrun(scope, leaving, timed_out=timed_out)
         if overrun is not None:
             overrun.__cause__ = leaving
@@ -977,23 +969,17 @@ class _Maker(async_sessionmaker[S], Generic[S]):
         return self._door._free_session(self._database, self.class_, local, caller(), strict=False)
 
 
-async def _below(holding: Holding, work: Callable[..., T], *args: Any) -> T:
+def _below(holding: Holding, work: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
     """Run a synchronous function of the holding where SQLAlchemy lets it wait for the server."""
-    session = holding.session
-    if not isinstance(session, AsyncSession):
-        return cast("T", await util.greenlet_spawn(work, holding, *args))
-    return cast("T", await session.run_sync(lambda _: work(holding, *args)))
+    return util.greenlet_spawn(work, holding, *args)
 
 
 def _flush(holding: Holding) -> Any:
-    session = cast("AsyncSession", holding.session)
+    session = holding.sync
     # flushing nothing needs no server; a read unit's refusal of pending work does not either
-    if session.new or session.dirty or session.deleted:
-        return _below(holding, Finish.flush)
-    holding.check()
-    refuse_open_savepoint(session.sync_session, holding)
-    holding.seen.refuse_commit()
-    return None
+    if session._is_clean() if known.IS_KNOWN else not (session.new or session.dirty or session.deleted):
+        return Finish.flush(holding)
+    return _below(holding, Finish.flush)
 
 
 def _commit(holding: Holding, database: str) -> Any:

@@ -14,7 +14,6 @@ The core is told so and ends without the server; the pool throws the connection 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -60,6 +59,7 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
     thrown: BaseException | None = None
     cancelled: asyncio.CancelledError | None = None
     closed: GeneratorExit | None = None
+    generator: Any = steps
     while True:
         try:
             if error is None:
@@ -75,11 +75,11 @@ async def drive_async(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
                 end = work if value.is_patient else to_its_end(work, within=within, give_up=give_up)
                 value, error, late = await end
                 cancelled = cancelled or late
-            elif isinstance(value, Awaitable):
+            elif hasattr(value, "__await__"):
                 value = await value
         except BaseException as raised:
             thrown = None  # its traceback has this frame now: a circle
-            if inspect.getgeneratorstate(steps) == inspect.GEN_CLOSED:
+            if generator.gi_frame is None:  # it has ended
                 if closed is not None:
                     raise closed from None
                 if cancelled is not None and isinstance(raised, Exception):

@@ -122,7 +122,7 @@ class Finish:
     def close(holding: Holding, broken: bool) -> None:
         """End the session for good; a broken connection is thrown away."""
         session = holding.sync
-        if session is None or holding.is_inherited:
+        if session is None or holding.is_inherited or (not broken and Finish.close_plainly(holding)):
             return
         holding.leaving = True
         broken = broken or isinstance(holding.seen.lost, UnitOwnsCommit)

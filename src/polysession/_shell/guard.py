@@ -19,6 +19,7 @@ from greenlet import getcurrent
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, identity, object_session
 from sqlalchemy.orm import session as orm_session
 from sqlalchemy.orm.session import SessionTransactionState, _SessionCloseState
@@ -42,7 +43,15 @@ if TYPE_CHECKING:
 
     from .holding import Holding
 
-__all__ = ["Guarded", "Shorter", "guarded", "holding_of", "refuse_open_savepoint", "session_of_unit"]
+__all__ = [
+    "Guarded",
+    "Shorter",
+    "async_session_of_unit",
+    "guarded",
+    "holding_of",
+    "refuse_open_savepoint",
+    "session_of_unit",
+]
 
 S = TypeVar("S", bound=Session)
 
@@ -376,6 +385,23 @@ def session_of_unit(holding: Holding, engine: Engine | None, keywords: dict[str,
     return session
 
 
+def async_session_of_unit(holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession:
+    """The same for asyncio."""
+    cls = guarded(AsyncSession.sync_session_class)
+    if keywords or not _BEGINNING or cls is not Shorter or AsyncSession.__init__.__module__ != AsyncSession.__module__:
+        session = AsyncSession(
+            bind=engine, sync_session_class=cls, close_resets_only=False, expire_on_commit=False, **keywords
+        )
+        holding.sync = session.sync_session
+        holding.sync._polysession_holding = holding
+        return session
+    session = _new_async(AsyncSession)
+    session._async_bind, session._async_binds, session.sync_session_class = engine, {}, cls
+    sync = session_of_unit(holding, None if engine is None else engine.sync_engine, keywords)
+    session.sync_session = session._proxied = session._assign_proxied(sync)
+    return session
+
+
 def _beginning() -> dict[str, Any]:
     """What all sessions of units have at their beginning, as SQLAlchemy makes it; empty if it was not read."""
     cls = guarded(Session)
@@ -387,6 +413,7 @@ def _beginning() -> dict[str, Any]:
 
 _ITS_OWN: Final = ("identity_map", "hash_key", "bind", "_new", "_deleted")
 _new: Final = Shorter.__new__
+_new_async: Final = AsyncSession.__new__
 
 
 def holding_of(session: Session) -> Holding | None:

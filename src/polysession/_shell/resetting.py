@@ -17,6 +17,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy.engine import Engine
@@ -155,11 +157,8 @@ def seen_by_server(driver: Any) -> Callable[[], tuple[Any, ...]] | None:
         return by_psycopg
     if hasattr(driver, "get_settings"):
         settings = driver.get_settings()
-
-        def by_asyncpg() -> tuple[Any, ...]:
-            return tuple(getattr(settings, name, None) for name in _REPORTED)
-
-        return by_asyncpg
+        reported = attrgetter(*[name for name in _REPORTED if hasattr(settings, name)])  # none is ever taken back
+        return partial(reported, settings)
     return None
 
 
