@@ -17,7 +17,7 @@ from . import places
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["refuse_autocommit"]
+__all__ = ["is_in_autocommit", "refuse_autocommit"]
 
 
 def refuse_autocommit(connection: Connection, holding: Holding) -> None:
@@ -26,7 +26,7 @@ def refuse_autocommit(connection: Connection, holding: Holding) -> None:
     writes = holding.access is Access.WRITE
     if not writes and (connection.dialect.name == "sqlite" or connection.engine.get_execution_options().get(_OURS)):
         return
-    if not _is_in_autocommit(connection):
+    if not is_in_autocommit(connection, connection.connection):
         return
     words = "have a transaction" if writes else "be kept from writing"
     why = (
@@ -46,13 +46,14 @@ def refuse_autocommit(connection: Connection, holding: Holding) -> None:
     )
 
 
-def _is_in_autocommit(connection: Connection) -> bool:
+def is_in_autocommit(connection: Connection, pooled: Any) -> bool:
+    """Each statement commits alone on this connection, below which is that of the pool."""
     dialect: Any = connection.dialect
     if dialect.name == "sqlite":
         # the driver says nothing of it: whoever says BEGIN himself, as we do, has it in autocommit, too
         return bool(connection._is_autocommit_isolation())
     # a documented method of `Dialect` (SQLAlchemy documentation, "Core Internals")
-    return bool(dialect.detect_autocommit_setting(connection.connection.dbapi_connection))
+    return bool(dialect.detect_autocommit_setting(pooled.dbapi_connection))
 
 
 _OURS = "polysession"

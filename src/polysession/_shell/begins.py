@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy.engine import Connection, Engine
@@ -60,7 +61,7 @@ def said_at_begin(options: UnitOptions, transaction: bool, engine: Engine) -> Ca
     ours = EngineRoom.is_ours(engine)
     if backend == "sqlite" and ours:
         begin = _sqlite_begin(options, transaction)
-        return lambda connection: begin_sqlite(connection, begin)
+        return partial(begin_sqlite, begin)
     if ours:
         return None
     from . import given  # whoever gives no engines needs none of it
@@ -86,7 +87,7 @@ def _sqlite_begin(options: UnitOptions, transaction: bool) -> sqlite.Begin:
     return sqlite.Begin.DEFERRED if options is UNASKED else sqlite.Begin.IMMEDIATE
 
 
-def begin_sqlite(connection: Connection | Loan, begin: sqlite.Begin) -> None:
+def begin_sqlite(begin: sqlite.Begin, connection: Connection | Loan) -> None:
     """Say how the transaction of this connection begins; nothing for an engine that is not of our making."""
     raw: sqlite.Connection | None = connection.info.get(sqlite.RAW)
     if raw is not None:

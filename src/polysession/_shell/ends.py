@@ -39,12 +39,15 @@ def note_ends(engine: Engine) -> None:
 def _committing(dialect: Any, do_commit: End) -> End:
     def commit(connection: Any) -> None:
         info = notes_of(connection)
-        _refuse_closed(info.get(sqlite.RAW))
+        raw: sqlite.Connection | None = info.get(sqlite.RAW)
+        if raw is not None and not raw.is_open:
+            raise _closed()
         holding: Holding | None = info.get(HOLDING)
         if holding is None:
             do_commit(connection)
             return
-        holding.refuse_early_commit()
+        if not holding.leaving:
+            holding.refuse_early_commit()
         seen = holding.seen
         began = seen.sends()
         try:
@@ -58,7 +61,7 @@ def _committing(dialect: Any, do_commit: End) -> End:
                 do_commit(connection)
         finally:
             seen.answered(began)
-        note_end(info)
+        note_end(info, holding)
 
     return commit
 
@@ -84,16 +87,15 @@ def _rolling_back(dialect: Any, do_rollback: End) -> End:
                 do_rollback(connection)
         finally:
             seen.answered(began)
-        note_end(info)
+        note_end(info, holding)
 
     return rollback
 
 
-def _refuse_closed(raw: sqlite.Connection | None) -> None:
+def _closed() -> sqlite3.ProgrammingError:
     """SQLAlchemy's adapter of aiosqlite takes a COMMIT on a closed connection for done; by these words of Python's
     driver its dialects know that the connection is lost."""
-    if raw is not None and not raw.is_open:
-        raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
+    return sqlite3.ProgrammingError("Cannot operate on a closed database.")
 
 
 def _time_to_roll_back(dialect: Any, info: Mapping[str, Any], holding: Holding | None) -> float | None:

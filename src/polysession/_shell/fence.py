@@ -52,7 +52,7 @@ def dial(engine: Engine, within: float) -> Link:
     try:
         link = Link(connection, within)
         if connection.dialect.name == "sqlite":
-            begin_sqlite(connection, sqlite.Begin.IMMEDIATE)
+            begin_sqlite(sqlite.Begin.IMMEDIATE, connection)
         with patience(link.driver, link.within):
             found = connection.exec_driver_sql(marker_of(connection.dialect).server).scalar()
             if connection.dialect.name == "sqlite":
@@ -152,7 +152,7 @@ def make_table(engine: Engine, database: str) -> None:
     with engine.connect() as connection:
         marker = marker_of(connection.dialect)
         if connection.dialect.name == "sqlite":
-            begin_sqlite(connection, sqlite.Begin.IMMEDIATE)
+            begin_sqlite(sqlite.Begin.IMMEDIATE, connection)
         if _is_there(connection, marker.exists):
             return
         try:

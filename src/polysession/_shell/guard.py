@@ -30,6 +30,7 @@ from ..facts import HoldKind, Outcome
 from ..options import Access
 from . import known, places
 from .autocommit import refuse_autocommit
+from .claims import asking
 from .grace import hear
 from .hygiene import notice_handing
 from .lazy import Ended, lazy_load_while_async, mark_objects
@@ -57,7 +58,8 @@ S = TypeVar("S", bound=Session)
 
 _NAME = "_polysession_holding"
 _READ: Final = Access.READ
-"""Of an enumeration, whose members Python looks for at each use."""
+_UNIT: Final = HoldKind.UNIT
+"""Of enumerations, whose members Python looks for at each use."""
 _OPENED = "_polysession_opened"
 """Where a savepoint keeps the place of its begin_nested()."""
 
@@ -82,9 +84,12 @@ class Guarded(Session):
             misplaced = lazy_load_while_async(sys._getframe(1), str(holding.kind), holding.name, holding.origin)
             if misplaced is not None:
                 raise misplaced
-        if not holding.is_connected:
-            holding.ask(self)
         only = holding.only
+        if not holding.is_connected:
+            if only is not None and holding.kind is _UNIT:
+                asking.asker = holding  # the common case of `ask`
+            else:
+                holding.ask(self)
         if only is not None and bind is None and mapper is None and not holding.models.names_tables:
             return only  # the common case of `bind_for`
         return holding.bind_for(self, mapper, clause, bind, kw)
@@ -289,16 +294,14 @@ class Shorter(Guarded):
     def _connection_for_bind(self, engine: Any, execution_options: Any = None, **kw: Any) -> Connection:
         """The connection that its transaction has, or else takes."""
         transaction: Any = self._transaction
-        if (
-            transaction is not None
-            and transaction._state is _ACTIVE
-            and not execution_options
-            and not self._trans_context_manager
-        ):
-            found = transaction._connections.get(engine)
-            if found is not None:
-                return cast("Connection", found[0])
-        elif transaction is None and not execution_options and (holding := self._polysession_holding) is not None:
+        if execution_options:
+            pass
+        elif transaction is not None:
+            if transaction._state is _ACTIVE and not self._trans_context_manager:
+                found = transaction._connections.get(engine)
+                if found is not None:
+                    return found[0]  # type: ignore[no-any-return]  # a connection
+        elif (holding := self._polysession_holding) is not None:
             taken = take(self, holding, engine)
             if taken is not None:
                 return taken

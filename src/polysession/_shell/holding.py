@@ -411,38 +411,47 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
         )
 
     def begun(self, connection: Connection) -> None:
-        """The session took a connection: say how its transaction begins where the engine's kind does not."""
-        info = connection.info  # it is far away
-        info[HOLDING] = self
+        """The session took a connection."""
         if self.kind is _UNIT:
             self.is_connected = self.only is not None
-        elif (session := self.sync_session) is not None and (transaction := session.get_transaction()) is not None:
-            self.begun_in = weakref.ref(transaction)
+        elif (session := self.sync_session) is not None:
+            transaction = session.get_transaction()
+            self.begun_in = None if transaction is None else weakref.ref(transaction)
+            if self.awaits:
+                # a connection that its owner gave to the session is not ours to return
+                self.taken = connection if isinstance(session.bind, Engine) else None
+        self.took(connection, connection.info)
+        if self.leases is None or "isolation_level" in connection.get_execution_options():
+            return  # it is a transaction
+        if (lease := lease_of(connection)) is not None:
+            self.lend(lease, connection.engine)
+
+    def took(self, connection: Connection, info: dict[Any, Any]) -> None:
+        """Have this connection, on which is noted `info`: say how its transaction begins where the engine's kind does
+        not."""
+        info[HOLDING] = self
         if self.watched is None and not self.leaving:
             if self.task is None:
                 held = self.watched = THREAD.life.held
                 held[id(self)] = self
             else:
                 owners.watch(self, self.task())
-        if self.awaits and self.kind is HoldKind.SESSION:
-            session = self.sync_session
-            # a connection that its owner gave to the session is not ours to return
-            self.taken = connection if session is not None and isinstance(session.bind, Engine) else None
         if self.trail is not None:
             self.trail.begun(connection, info, self)  # before its statements are watched: it sends one
         attach(connection, self.seen, info)
         if self.at_begin is not None:
             self.at_begin(connection)
-        if self.leases is None or "isolation_level" in connection.get_execution_options():
-            return  # it is a transaction
-        if (lease := lease_of(connection)) is not None:
-            self.leases.append(weakref.ref(lease))
-            lease.lend(self, connection.engine)
+
+    def lend(self, lease: Lease, engine: Engine) -> None:
+        """Let others have the connection of a lease between two statements."""
+        assert self.leases is not None
+        self.leases.append(weakref.ref(lease))
+        lease.lend(self, engine)
 
     def reseated(self, loan: Loan) -> None:
         """A connection was taken back between two statements, and this is the one for the next: as in `begun`."""
         loan.info[HOLDING] = self
-        begin_sqlite(loan, Begin.NONE)
+        begin_sqlite(Begin.NONE, loan)
         self.seen.reseated(loan)
 
     @property

@@ -48,11 +48,9 @@ _OVER: Final = "polysession_over"
 """Where a connection keeps whose transaction has ended on it, and after how many statements."""
 
 
-def note_end(info: MutableMapping[str, Any]) -> None:
-    """COMMIT or ROLLBACK was answered."""
-    holding: Holding | None = info.get(HOLDING)
-    if holding is not None:
-        info[_OVER] = holding.id, holding.seen.statements
+def note_end(info: MutableMapping[str, Any], holding: Holding) -> None:
+    """COMMIT or ROLLBACK was answered for the holding that has the connection."""
+    info[_OVER] = holding.id, holding.seen.statements
 
 
 def is_over(info: MutableMapping[str, Any]) -> bool:

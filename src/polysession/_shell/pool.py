@@ -71,8 +71,8 @@ class FairPool(Pool):
         """Its idle connections were closed; what comes back is closed too."""
         self.lends = False
         """What it hands out is a `Lease`, which a read unit may share with who waits."""
-        self.is_done: Callable[[Any, bool], bool] | None = None
-        """Whether a connection goes back as it is, and whether its transaction is known to be over: see `proxied`."""
+        self.is_done: Callable[[Any, bool, bool], bool] | None = None
+        """Of `proxied`: whether a connection goes back as it is."""
         self.heard = 0
         """Of `proxied`: so many of our own listeners hear that a connection comes back."""
         self._joined = False

@@ -17,7 +17,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import PoolProxiedConnection
@@ -31,8 +31,11 @@ from .over import SAYS_IDLE, is_over
 if TYPE_CHECKING:
     from .pool import FairPool
 
-__all__ = ["is_shortened", "proxied", "shorten"]
+__all__ = ["Proxied", "is_shortened", "proxied", "shorten"]
 
+IsDone: TypeAlias = Callable[[Any, bool, bool], bool]
+"""Whether a connection of the pool goes back as it is: the record, and whether its transaction was rolled back or was
+committed just now."""
 _OURS: Final = __name__.rpartition(".")[0] + "."
 
 
@@ -55,10 +58,12 @@ def _ours(listeners: Iterable[Any]) -> int:
 
 
 @functools.cache
-def _is_done(says_idle: Callable[[Any], bool], is_changed: Callable[[Any], bool] | None) -> Callable[[Any, bool], bool]:
-    def is_done(record: Any, was_reset: bool) -> bool:
+def _is_done(says_idle: Callable[[Any], bool], is_changed: Callable[[Any], bool] | None) -> IsDone:
+    def is_done(record: Any, was_reset: bool, was_committed: bool) -> bool:
         info = record.info
-        if not is_untouched(info) or not (was_reset or (is_over(info) and says_idle(info[LIFE].driver))):
+        if not is_untouched(info):
+            return False
+        if not (was_reset or ((was_committed or is_over(info)) and says_idle(info[LIFE].driver))):
             return False
         if is_changed is not None and is_changed(record):
             return False
@@ -77,10 +82,11 @@ def is_shortened(pool: FairPool) -> bool:
 
 def proxied(pool: FairPool, record: Any) -> PoolProxiedConnection:
     """What SQLAlchemy's pool would hand out for `record`, that it has taken."""
-    made: Any = _new(_Proxied)
+    made: Any = _new(Proxied)
     made._pool = pool
     made.dbapi_connection = record.dbapi_connection
     made._connection_record = record
+    made.info = record.info
     record.fairy_ref = weakref.ref(made, partial(_dropped, record, pool))
     return made  # type: ignore[no-any-return]  # a pooled connection
 
@@ -104,7 +110,7 @@ class _Finalizer:
 
     __slots__ = ("_made",)
 
-    def __init__(self, made: _Proxied) -> None:
+    def __init__(self, made: Proxied) -> None:
         self._made = made
 
     def detach(self) -> None:
@@ -114,7 +120,7 @@ class _Finalizer:
             record.fairy_ref = weakref.ref(self._made, _nothing)
 
 
-class _Proxied(_ConnectionFairy):
+class Proxied(_ConnectionFairy):
     """What is the same for all of them when they are made stands in the class."""
 
     __slots__ = ()
@@ -125,9 +131,27 @@ class _Proxied(_ConnectionFairy):
     _echo = None
     _finalizer: Any = property(_Finalizer)
 
+    def commit(self) -> None:
+        """That of the connection of DBAPI, which SQLAlchemy's own looks for in two places."""
+        self.dbapi_connection.commit()
+
+    def rollback(self) -> None:
+        """As `commit`."""
+        self.dbapi_connection.rollback()
+
+    def go(self) -> None:
+        """`close` for who has committed at this moment: nothing is open."""
+        if not self._is_back(False, True):
+            super()._checkin()
+
     def _checkin(self, transaction_was_reset: bool = False) -> None:
+        if not self._is_back(transaction_was_reset, False):
+            super()._checkin(transaction_was_reset)
+
+    def _is_back(self, was_reset: bool, was_committed: bool) -> bool:
+        """Whether it could be given back by the shorter way, and was."""
         record, pool = self._connection_record, self._pool
-        is_done: Callable[[Any, bool], bool] | None = pool.is_done
+        is_done: IsDone | None = pool.is_done
         if (
             record is None
             or is_done is None
@@ -136,14 +160,14 @@ class _Proxied(_ConnectionFairy):
             or record.fairy_ref is None
             or len(pool.dispatch.reset) != pool.heard
             or len(pool.dispatch.checkin) != pool.heard
-            or not is_done(record, transaction_was_reset)
+            or not is_done(record, was_reset, was_committed)
         ):
-            super()._checkin(transaction_was_reset)
-            return
+            return False
         record.fairy_ref = None
         pool._do_return_conn(record)
         self.dbapi_connection = None  # type: ignore[assignment]  # as SQLAlchemy itself does it
         self._connection_record = None
+        return True
 
 
-_new: Final = _Proxied.__new__
+_new: Final = Proxied.__new__

@@ -42,7 +42,7 @@ def watch_statements(engine: Engine, judges: Sequence[Judge]) -> None:
                     order(context)
             try:
                 connection = context.root_connection
-                watch: Watch = connection._polysession_watch  # what `watch.MARK` says
+                watch: Watch = connection._polysession_watch  # as `watch_of`
             except AttributeError:  # nobody's of ours uses it, or SQLAlchemy gets to know a server
                 send(cursor, statement, parameters, context)
                 return

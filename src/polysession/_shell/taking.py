@@ -15,17 +15,19 @@ None of it is public (SQLAlchemy 2.1, orm/session.py: `_connection_for_bind` of 
 from __future__ import annotations
 
 import weakref
+from logging import INFO
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine.base import RootTransaction
-from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.orm import SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.orm.session import SessionTransactionState, _SessionCloseState
 
 from ..facts import HoldKind
 from ..options import Access
-from .autocommit import refuse_autocommit
+from .autocommit import is_in_autocommit, refuse_autocommit
 from .lease import Lease
+from .proxied import Proxied
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -40,6 +42,8 @@ _CLOSED: Final = SessionTransactionState.CLOSED
 _SESSION_CLOSED: Final = _SessionCloseState.CLOSED
 _SNAPSHOT: Final = frozenset(("_new", "_deleted", "_dirty", "_key_switches"))
 _new_root: Final = RootTransaction.__new__
+_new_taken: Final = Connection.__new__
+_new_begun: Final = SessionTransaction.__new__
 
 
 class _Dispatch:
@@ -66,15 +70,6 @@ class Taken(Connection):
     _Connection__in_begin = False
     _Connection__can_reconnect = True
 
-    def __init__(self, engine: Engine, pooled: Any) -> None:
-        self.engine = engine
-        self.dialect = engine.dialect
-        self._dbapi_connection = pooled
-        self._execution_options = engine._execution_options
-        root = self._transaction = _new_root(RootTransaction)
-        root.connection = self
-        root.is_active = True
-
 
 class _Begun(SessionTransaction):
     """The transaction of a session, as it begins by itself; what it notes of objects is made when there are any."""
@@ -84,11 +79,6 @@ class _Begun(SessionTransaction):
     origin = SessionTransactionOrigin.AUTOBEGIN
     _state = _ACTIVE
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._connections = {}
-        session._transaction = self
-
     def __getattr__(self, name: str) -> Any:
         if name not in _SNAPSHOT:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -96,21 +86,44 @@ class _Begun(SessionTransaction):
         return made
 
 
-def take(session: Session, holding: Holding, asked: Any) -> Connection | None:
+def take(session: Any, holding: Holding, asked: Any) -> Connection | None:
     """The first connection of a unit's session; None if it has to go SQLAlchemy's way. Raises what that raises."""
     engine: Any = holding.only
-    if engine is None or asked is not engine or holding.kind is not _UNIT or not _may_take(session, engine):
+    if engine is None or asked is not engine or holding.kind is not _UNIT or not is_plain(engine):
         return None
-    transaction = _Begun(session)
-    dialect: Any = engine.dialect
+    listeners = session.dispatch
+    if (
+        session._close_state is _SESSION_CLOSED
+        or session.execution_options
+        or session.twophase
+        or session._trans_context_manager
+        or not session.autobegin
+        or listeners.after_transaction_create
+        or len(listeners.after_begin) != 1  # ours
+    ):
+        return None
+    dialect, pool = engine.dialect, engine.pool
+    transaction = _new_begun(_Begun)
+    transaction.__dict__ = {"session": session, "_connections": {}, "_state": _PROVISIONING}
+    session._transaction = transaction
     try:
-        transaction._state = _PROVISIONING
         try:
-            pooled = engine.pool.connect()
+            made = pool.check_out(holding)
         except dialect.loaded_dbapi.Error as error:
             Connection._handle_dbapi_exception_noconnection(error, dialect, engine)
             raise
-        connection = Taken(engine, pooled)
+        pooled = Lease(pool, made) if pool.lends else made
+        connection: Any = _new_taken(Taken)
+        root: Any = _new_root(RootTransaction)
+        connection.__dict__ = {
+            "engine": engine,
+            "dialect": dialect,
+            "_dbapi_connection": pooled,
+            "_execution_options": engine._execution_options,
+            "_transaction": root,
+        }
+        root.connection = connection
+        root.is_active = True
         try:
             dialect.do_begin(pooled)
         except BaseException as error:
@@ -119,35 +132,27 @@ def take(session: Session, holding: Holding, asked: Any) -> Connection | None:
                 connection._handle_dbapi_exception(error, None, None, None, None)
             finally:
                 connection.close()
-        known: Any = connection, connection._transaction, True, True
+        known: Any = connection, root, True, True
         transaction._connections = {connection: known, engine: known}
-        if holding.access is _WRITE and holding.seen.in_transaction:
+        if holding.access is _WRITE and holding.seen.in_transaction and is_in_autocommit(connection, made):
             refuse_autocommit(connection, holding)
-        holding.begun(connection)
+        holding.is_connected = True
+        holding.took(connection, made.info)
+        if type(pooled) is Lease and holding.leases is not None and "isolation_level" not in engine._execution_options:
+            holding.lend(pooled, engine)
     finally:
         transaction._state = _ACTIVE
-    return connection
-
-
-def _may_take(session: Any, engine: Any) -> bool:
-    listeners = session.dispatch
-    return (
-        session._close_state is not _SESSION_CLOSED
-        and not (session.execution_options or session.twophase or session._trans_context_manager)
-        and session.autobegin
-        and not listeners.after_transaction_create
-        and len(listeners.after_begin) == 1  # ours
-        and is_plain(engine)
-    )
+    return connection  # type: ignore[no-any-return]  # it is one
 
 
 def is_plain(engine: Any) -> bool:
     """Nobody listens to its connections, and nothing is logged of them."""
     return (
         getattr(engine.pool, "is_done", None) is not None
-        and not (engine._has_events or Taken._has_events)  # of its own, or of `Connection`
+        and not engine._has_events
+        and not Taken._has_events  # of `Connection`
         and engine._connection_cls is Connection
-        and not engine._should_log_info()
+        and not engine.logger.isEnabledFor(INFO)
     )
 
 
@@ -155,33 +160,42 @@ def give_back(transaction: Any, holding: Holding) -> bool:
     """Commit the transaction of a session and give back its connection; False if that has to go SQLAlchemy's way.
 
     Where each statement has run on its own there is nothing to commit: not if the connection was lent all the time.
-    Raises what COMMIT raises, and has changed nothing then.
+    Raises what COMMIT raises, and has changed nothing then but that the transaction is over.
     """
+    engine: Any = holding.only
     if type(transaction) is not _Begun or len(transaction._connections) != _KEYS:
         return False
-    session = transaction.session
-    connection, root, _, _ = next(iter(transaction._connections.values()))
+    connection, root, _, _ = transaction._connections[engine]
+    pooled, session = connection._dbapi_connection, transaction.session
     if (
         type(connection) is not Taken
+        or pooled is None
         or connection._transaction is not root
+        or not root.is_active
         or connection._nested_transaction is not None
+        or connection._has_events
+        or engine._has_events
+        or session.dispatch.after_transaction_end
     ):
         return False
-    pooled = connection._dbapi_connection
-    if pooled is None or session.dispatch.after_transaction_end or not is_plain(connection.engine):
-        return False
     if holding.seen.in_transaction:
-        root.commit()
-    elif type(pooled) is Lease and pooled.may_move and not connection._has_events:
+        try:
+            engine.dialect.do_commit(pooled)
+        except BaseException as error:
+            connection._handle_dbapi_exception(error, None, None, None, None)
+            raise
+        finally:
+            root.is_active = False
+        go = pooled.go if type(pooled) is Proxied else pooled.close
+    elif type(pooled) is Lease and pooled.may_move:
         root.is_active = False
-        connection._transaction = None
+        go = pooled.close
     else:
         return False
-    session._transaction = None
-    connection._dbapi_connection = None
+    session._transaction = connection._transaction = connection._dbapi_connection = None
     connection._Connection__can_reconnect = False
     transaction._state = _CLOSED
-    pooled.close()
+    go()
     return True
 
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KNOWN", "LIMIT", "Watch", "attach", "watch_of"]
 
-MARK = "_polysession_watch"
-"""The attribute of SQLAlchemy's connection that has the watch of its session; `sending` reads it by this name."""
 LIMIT: Final = "polysession_limit"
 """Where a connection keeps the `Limit` that outlived its unit; the next one keeps it, says another, or undoes it."""
 KNOWN: Final = "polysession_known"
@@ -364,11 +362,11 @@ def _say(connection: Connection, statement: str) -> None:
         cursor.close()
 
 
-def attach(connection: Connection, watch: Watch, info: Any) -> None:
+def attach(connection: Any, watch: Watch, info: Any) -> None:
     """Let `watch` see the statements of this connection until it is given back; `info` has the notes on it."""
-    setattr(connection, MARK, watch)
+    connection._polysession_watch = watch  # `watch_of` and `sending` read it
     watch.ended = time.perf_counter()
-    if watch.holding.only is not None:
+    if watch.statements and watch.holding.only is not None:
         watch.spent_before = (watch.statements, watch.in_database)
     if LIMIT in info:
         watch.begun(connection, info)
@@ -376,4 +374,4 @@ def attach(connection: Connection, watch: Watch, info: Any) -> None:
 
 def watch_of(connection: Connection) -> Watch | None:
     """What sees the statements of this connection; None for one that no session of ours has taken."""
-    return getattr(connection, MARK, None)
+    return getattr(connection, "_polysession_watch", None)

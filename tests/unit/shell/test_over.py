@@ -27,8 +27,8 @@ def holding(number: int, statements: int) -> Any:
 )
 def test_over(before: tuple[int, int], after: tuple[int, int], expected: bool) -> None:
     """It is over if the same holding has sent nothing since; that is said once."""
-    info = {HOLDING: holding(*before)}
-    note_end(info)
+    info: dict[str, Any] = {}
+    note_end(info, holding(*before))
     info[HOLDING] = holding(*after)
     assert is_over(info) is expected
     assert not is_over(info)
@@ -37,12 +37,13 @@ def test_over(before: tuple[int, int], after: tuple[int, int], expected: bool) -
 def test_a_connection_that_nobody_holds() -> None:
     """Nothing is known of it."""
     info: dict[str, Any] = {}
-    note_end(info)
+    note_end(info, holding(1, 2))
     assert not is_over(info)
 
 
 def test_a_connection_of_which_somebody_has_the_drivers() -> None:
     """What he sends by it is not counted, so nothing is known."""
-    info: dict[str, Any] = {HOLDING: holding(1, 2), hygiene._FOUND: hygiene._HANDED}
-    note_end(info)
+    one = holding(1, 2)
+    info: dict[str, Any] = {HOLDING: one, hygiene._FOUND: hygiene._HANDED}
+    note_end(info, one)
     assert not is_over(info)

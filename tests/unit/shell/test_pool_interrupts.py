@@ -116,7 +116,7 @@ class Bench:
         self.read.join(self.room, "read")
         self.write.join(self.room, "write")
         for pool in (self.read, self.write) if self.goes_shorter else ():
-            pool.is_done, pool.heard = (lambda record, was_reset: True), len(pool.dispatch.reset)
+            pool.is_done, pool.heard = (lambda *_: True), len(pool.dispatch.reset)
         self.held: list[Any] = []
         self.waiters: list[Attempt] = []
 
@@ -256,6 +256,17 @@ def checkin(bench: Bench) -> Callable[[], None]:
     return bench.give_back
 
 
+def committed_checkin(bench: Bench) -> Callable[[], None]:
+    """Give a connection back right after a COMMIT."""
+    bench.take(bench.read, SIZE)
+
+    def go() -> None:
+        made = bench.held.pop(0)
+        getattr(made, "go", made.close)()
+
+    return go
+
+
 def checkin_to_waiter(bench: Bench) -> Callable[[], None]:
     """Give a connection back while somebody waits for it."""
     bench.take(bench.read, SIZE)
@@ -371,6 +382,7 @@ SCENES = (
     waited_checkout,
     waited_checkout_with_victim,
     checkin,
+    committed_checkin,
     checkin_to_waiter,
     checkin_to_other_kind,
     invalidation,

@@ -120,7 +120,7 @@ def kind_of(value: Any) -> str:
     """Its kind; a session and a connection of ours count as SQLAlchemy's."""
     kinds = (Session, SessionTransaction, Connection, RootTransaction)
     name = next((kind.__name__ for kind in kinds if isinstance(value, kind)), type(value).__name__)
-    return "pooled" if name in ("Lease", "_Proxied", "_ConnectionFairy") else name
+    return "pooled" if name in ("Lease", "Proxied", "_ConnectionFairy") else name
 
 
 def compared(ours: tuple[Any, Any, Any], theirs: tuple[Any, Any, Any]) -> None:
@@ -385,11 +385,11 @@ def test_a_failed_connection_leaves_a_session_that_can_be_used(door: Sessions, m
         engine: Any = session.get_bind()
         error = engine.dialect.loaded_dbapi.OperationalError("no")
 
-        def refuse() -> None:
+        def refuse(_: object) -> None:
             raise error
 
         with monkeypatch.context() as patched:
-            patched.setattr(engine.pool, "connect", refuse)
+            patched.setattr(engine.pool, "check_out", refuse)
             with pytest.raises(OperationalError) as caught:
                 session.execute(ONE)
         assert caught.value.orig is error
