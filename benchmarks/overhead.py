@@ -257,9 +257,11 @@ async def _timed_async(work: Callable[[], Awaitable[object]], units: int) -> flo
 
 
 class Counted:
-    """Counts calls of Python functions in this thread while it is entered: all, and those of this package's own."""
+    """What Python does in this thread while it is entered: the bytecodes that it executes, the calls of Python
+    functions, and those of them that are this package's own."""
 
     def __init__(self) -> None:
+        self.bytecodes = 0
         self.calls = 0
         self.own = 0
         self._collects = False
@@ -267,23 +269,28 @@ class Counted:
     def __enter__(self) -> Counted:
         self._collects = gc.isenabled()
         gc.disable()  # what it calls belongs to nobody
-        sys.setprofile(self._seen)
+        sys.settrace(self._seen)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
+        sys.settrace(None)
         if self._collects:
             gc.enable()
-        self.calls -= 1  # this one
 
-    def _seen(self, frame: Any, event: str, argument: Any) -> None:
+    def _seen(self, frame: Any, event: str, argument: Any) -> Any:
         if event == "call":
+            if frame.f_code is Counted.__exit__.__code__:
+                return None
             self.calls += 1
             self.own += frame.f_code.co_filename.startswith(_OWN)
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            self.bytecodes += 1
+        return self._seen
 
 
 def count(work: Work) -> Counted:
-    """The calls of Python functions of one unit or statement, when everything that is cached is."""
+    """The calls and bytecodes of one unit or statement, when everything that is cached is."""
     for _ in range(3):
         work()
     with Counted() as counted:
@@ -309,6 +316,8 @@ def _told(name: str, bound: str, ours: list[float], theirs: list[float], calls: 
         "more_us": round(mine - plain, 1),
         "bound_us": BOUNDS[bound],
         "ratio": round(mine / plain, 2),
+        "bytecodes": calls[0].bytecodes,
+        "sqlalchemy_bytecodes": calls[1].bytecodes,
         "calls": calls[0].calls,
         "own_calls": calls[0].own,
         "sqlalchemy_calls": calls[1].calls,

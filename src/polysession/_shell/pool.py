@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from logging import DEBUG
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
@@ -48,6 +48,8 @@ _TELLING = 0.1
 """Seconds without an answer that say something of the server, and not of how little time there was."""
 _ASKING = 0.02
 """Seconds for less of which a server is not asked."""
+_pass: Final[Callable[[], object]] = getattr(os, "sched_yield", partial(time.sleep, 0))
+"""Let another thread run."""
 _SECOND = 3.0
 """Seconds that opening a connection may take that is begun beside another one."""
 
@@ -368,7 +370,7 @@ class FairPool(Pool):
         """End the wait of `park` of who was served. From any thread."""
         if self.unpark(claim):
             # it runs now, rather than when this thread waits for something: until then its connection would lie idle
-            time.sleep(0)
+            _pass()
 
     def unpark(self, claim: Claim) -> bool:
         """End the wait of `park`; False if it does not wait any more. From any thread."""

@@ -94,23 +94,32 @@ def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, 
         crowd = len(room.seats.waiters)
         often = min(max(LOOK_AGAIN, crowd / _LOOKS), max(LOOK_AGAIN, (until - began) / 2))
         pause = max(0.0, min(left, often if looks else patience - waited))
-        if not pool.park(claim, pause):
-            # a machine that let nobody run gave nobody the time to return anything
-            awake_since += max(0.0, time.monotonic() - now - pause)
-            if looks:
-                if time.monotonic() - room.audited_at >= max(LOOK_AGAIN / 2, crowd / _AUDITED):
-                    room.audited_at = time.monotonic()
-                    pool.look_for_lost()
-                _refuse_knot(pool, claim)
-                now = time.monotonic()
-                if now - began > max((until - began) / 2, LOOK_AGAIN) and until - now > LOOK_AGAIN:  # it takes a while
-                    room.collect(rarely=room.moves(claim.kind, began))
+        if pool.park(claim, pause):
+            if claim.connection is not None:
+                break  # as nearly always: it was handed one
+            continue
+        # a machine that let nobody run gave nobody the time to return anything
+        awake_since += max(0.0, time.monotonic() - now - pause)
+        if looks:
+            _look_around(pool, claim, began, until, crowd)
     if claim.refused:
         from .exhausted import overloaded  # reports are needed rarely
 
         raise overloaded(room, claim.kind, time.monotonic() - began)
     if claim.error is not None:
         raise claim.taken_error()
+
+
+def _look_around(pool: FairPool, claim: Claim, began: float, until: float, crowd: int) -> None:
+    """For who waits for what may never come: take back what nobody holds, or find that those who hold wait too."""
+    room = pool.room
+    if time.monotonic() - room.audited_at >= max(LOOK_AGAIN / 2, crowd / _AUDITED):
+        room.audited_at = time.monotonic()
+        pool.look_for_lost()
+    _refuse_knot(pool, claim)
+    now = time.monotonic()
+    if now - began > max((until - began) / 2, LOOK_AGAIN) and until - now > LOOK_AGAIN:  # it takes a while
+        room.collect(rarely=room.moves(claim.kind, began))
 
 
 def _help(pool: FairPool) -> None:

@@ -7,6 +7,7 @@ some calls and need fewer.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,14 +92,16 @@ def too_many(counted: dict[str, tuple[overhead.Counted, overhead.Counted]]) -> d
 
 @pytest.mark.parametrize("calls", [1, 7])
 def test_the_counter_counts(calls: int) -> None:
-    """The control: work of which the calls are known."""
+    """The control: work of which the calls are known, and that needs as many bytecodes for each of them."""
 
     def leaf() -> None:
         """Is called."""
 
-    def work() -> None:
-        for _ in range(calls):
+    def work(times: int = calls) -> None:
+        for _ in range(times):
             leaf()
 
     counted = overhead.count(work)
+    more = [overhead.count(partial(work, calls * times)).bytecodes for times in (1, 2, 3)]
     assert (counted.calls, counted.own) == (calls + 1, 0)
+    assert more[2] - more[1] == more[1] - more[0] > calls
