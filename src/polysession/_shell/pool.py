@@ -30,7 +30,7 @@ from .lease import Lease
 from .liveness import LIFE, PING, Fitness, Life, answers, close, is_dead, life_of
 from .loan import release
 from .outside import BLOCK
-from .proxied import proxied
+from .proxied import proxied, shorten_alone
 from .room import TRIM, Room
 from .signs import kind_of
 from .waiting import keep_floor, open_for_others, wait
@@ -77,7 +77,9 @@ class FairPool(Pool):
         """Of `proxied`: whether a connection goes back as it is."""
         self.heard = 0
         """Of `proxied`: so many of our own listeners hear that a connection comes back."""
-        self._joined = False
+        self.is_ours = False
+        """It is below an engine that was made here."""
+        self._joined = self._was_looked_at = False
 
     def join(self, room: Room, kind: str) -> None:
         """Share the seats of `room`; this pool's connections are of `kind` and serve nobody else. Before first use."""
@@ -95,6 +97,9 @@ class FairPool(Pool):
     def check_out(self, asker: Asker | None) -> PoolProxiedConnection:
         """A connection for `asker`, in the order of asking; none is lent. Raises `CheckoutTimeout`."""
         attempt = Attempt()
+        if not (self._joined or self._was_looked_at):
+            self._was_looked_at = True
+            shorten_alone(self)
         try:
             if self.is_done is None or self.dispatch.checkout or self.logger.isEnabledFor(DEBUG):
                 asking.asker = asker
@@ -401,7 +406,8 @@ class FairPool(Pool):
             dialect=self._dialect,
         )
         fresh.lends = self.lends
-        fresh.is_done, fresh.heard = self.is_done, self.heard
+        if self.is_ours:
+            fresh.is_ours, fresh.is_done, fresh.heard = True, self.is_done, self.heard
         if self._joined and room.process == os.getpid():
             fresh.join(room, self.kind)
         elif self._joined:  # a forked child must not count what its parent holds

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.pool.base import _ConnectionFairy, _finalize_fairy
+from sqlalchemy.pool.base import _ConnectionFairy, _finalize_fairy, reset_rollback
 
 from . import known
 from .hygiene import forget_use, is_untouched
@@ -31,7 +31,7 @@ from .over import SAYS_IDLE, is_over
 if TYPE_CHECKING:
     from .pool import FairPool
 
-__all__ = ["Proxied", "is_shortened", "proxied", "shorten"]
+__all__ = ["Proxied", "is_shortened", "proxied", "shorten", "shorten_alone"]
 
 IsDone: TypeAlias = Callable[[Any, bool, bool], bool]
 """Whether a connection of the pool goes back as it is: the record, and whether its transaction was rolled back or was
@@ -48,7 +48,7 @@ def shorten(engine: Engine, is_changed: Callable[[Any], bool] | None = None) -> 
     if not known.IS_KNOWN or says_idle is None or len(events.checkout.listeners):
         return
 
-    pool.is_done = _is_done(says_idle, is_changed)
+    pool.is_ours, pool.is_done = True, _is_done(says_idle, is_changed)
     # without those who listened before the engine was made: to the class of all pools, or by a plugin
     pool.heard = max(map(_ours, (events.reset, events.checkin)))
 
@@ -73,11 +73,28 @@ def _is_done(says_idle: Callable[[Any], bool], is_changed: Callable[[Any], bool]
     return is_done
 
 
+def shorten_alone(pool: FairPool) -> None:
+    """The same for a pool below an engine that the application made, where the pool would roll back and nothing else,
+    and what the driver says of its transaction is all that there is to know."""
+    driver = getattr(pool._dialect, "driver", "")
+    if known.IS_KNOWN and driver in _TELL_ALL and pool._reset_on_return is reset_rollback and not pool._pre_ping:
+        pool.is_done, pool.heard = _is_idle(SAYS_IDLE[driver]), 0
+
+
+@functools.cache
+def _is_idle(says_idle: Callable[[Any], bool]) -> IsDone:
+    return lambda record, *_: says_idle(record.info[LIFE].driver)
+
+
+_TELL_ALL: Final = ("psycopg", "pysqlite")
+"""Drivers below which SQLAlchemy keeps no state of a transaction itself."""
+
+
 def is_shortened(pool: FairPool) -> bool:
     """Its connections go the shorter way, as long as nobody else begins to listen."""
     events = pool.dispatch
     heard = len(events.checkout), len(events.reset), len(events.checkin)
-    return pool.is_done is not None and not pool._should_log_debug() and heard == (0, pool.heard, pool.heard)
+    return pool.is_ours and not pool._should_log_debug() and heard == (0, pool.heard, pool.heard)
 
 
 def proxied(pool: FairPool, record: Any) -> PoolProxiedConnection:

@@ -148,7 +148,7 @@ def take(session: Any, holding: Holding, asked: Any) -> Connection | None:
 def is_plain(engine: Any) -> bool:
     """Nobody listens to its connections, and nothing is logged of them."""
     return (
-        getattr(engine.pool, "is_done", None) is not None
+        getattr(engine.pool, "is_ours", False)
         and not engine._has_events
         and not Taken._has_events  # of `Connection`
         and engine._connection_cls is Connection
