@@ -43,16 +43,15 @@ class Cursors(NamedTuple):
     """Writes on it what SQLAlchemy's dialect has written on the cursor of the lease; None if it writes nothing."""
 
 
-def make_cursors(engine: Engine) -> Cursors:
-    """Have the cursors of SQLAlchemy's statements made here, and answer how. For engines of our making."""
+def make_cursors(engine: Engine, *, lends: bool = False) -> Cursors:
+    """Have the cursors of SQLAlchemy's statements made here, and answer how. For engines of our making; `lends`: its
+    connections are leases."""
     dialect: Any = engine.dialect
     base: Any = dialect.execution_ctx_cls
     if base.create_default_cursor is not DefaultExecutionContext.create_default_cursor:
         return _ANY
     cursors = _cursors(dialect)
-    if cursors.make is sqlite.driver_cursor:
-        wrap_sending(dialect, _beginning)
-    dialect.execution_ctx_cls = _context(base, cursors.make)
+    dialect.execution_ctx_cls = (_lending_context if lends else _context)(base, cursors.make)
     return cursors
 
 
@@ -62,15 +61,24 @@ def _context(base: Any, make: Make) -> Any:
         """As that of the dialect."""
 
         def create_default_cursor(self) -> Any:
+            return make(self._dbapi_connection.dbapi_connection)
+
+    return Context
+
+
+@functools.cache
+def _lending_context(base: Any, make: Make) -> Any:
+    class Context(base):  # type: ignore[misc]  # as above
+        """As that of the dialect."""
+
+        def create_default_cursor(self) -> Any:
             pooled = self._dbapi_connection
             if type(pooled) is Lease:
                 loan = pooled.loan
                 if loan.tenant is not None:
                     connection = self.root_connection
                     is_seen = connection._has_events or connection.engine._has_events  # others look at the cursor
-                    cursor = OpenLeaseCursor() if is_seen else LeaseCursor()
-                    cursor.loan = loan
-                    return cursor
+                    return OpenLeaseCursor(loan) if is_seen else LeaseCursor(loan)
                 pooled = loan.seat()
             return make(pooled.dbapi_connection)
 
@@ -123,22 +131,6 @@ def _note(cursor: LeaseCursor, own: Any) -> None:
 _ANY: Final = Cursors(_cursor, _cursor, _close, _note)
 
 
-_NONE: Final = sqlite.Begin.NONE
-"""Of an enumeration, whose members Python looks for at each use."""
-
-
-def _beginning(send: Send) -> Send:
-    """For SQLite: say BEGIN before the first statement of a transaction, which the driver's own cursor does not do."""
-
-    def send_begun(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        raw = cursor.connection
-        if raw.begin is not _NONE and not raw.in_transaction:
-            raw.begin_before(statement)
-        send(cursor, statement, parameters, context)
-
-    return send_begun
-
-
 def answer_whole(engine: Engine, cursors: Cursors, traces: Mapping[str, str | None]) -> None:
     """Let the cursors of leases take a connection before a statement, and read its answer whole.
 
@@ -149,18 +141,30 @@ def answer_whole(engine: Engine, cursors: Cursors, traces: Mapping[str, str | No
 
     def leased(send: Send) -> Send:
         def send_leased(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-            if not isinstance(cursor, LeaseCursor):
+            try:
+                loan = cursor.loan
+            except AttributeError:  # one of the driver's
                 send(cursor, statement, parameters, context)
                 return
-            loan = cursor.loan
             pooled = loan.seat() if traces[statement] is None else loan.keep()
-            flight = loan.tenant.flight  # type: ignore[union-attr]  # a lent connection has one
-            seat = None if flight is None else flight.seat(pooled.driver_connection)
-            own = cursor.cursor = make(pooled.dbapi_connection) if seat is None else seat
+            own = None
+            if loan.tenant.flight is not None:
+                own = loan.tenant.flight.seat(pooled.driver_connection)
+            if own is None:
+                own = make(pooled.dbapi_connection)
+            cursor.cursor = own
             if notes is not None:
                 notes(cursor, own)
             send(own, statement, parameters, context)
-            cursor.answered(closes)
+            description = own.description
+            if description is not None:
+                cursor.description = description
+                cursor.rows = iter(own.fetchall())
+            cursor.rowcount = own.rowcount
+            if closes is not None:
+                closes(own)
+            cursor.cursor = None
+            loan.rest()
 
         return send_leased
 

@@ -267,9 +267,10 @@ class EngineRoom:
         judges = [first] if noting is None else [first, noting]
         if backend in _MYSQL and kind != Access.READ:
             judges.append(committing(dialects.of(backend).commits_before))
-        cursors = make_cursors(sync)
+        lends = kind == Access.READ and not is_pooled
+        cursors = make_cursors(sync, lends=lends)
         watch_statements(sync, judges)
-        if kind == Access.READ and not is_pooled:
+        if lends:
             lend(sync)
             answer_whole(sync, cursors, Verdicts(dialects.of(backend).traces.left_by))
         if pool.reset is Reset.TOUCHED:

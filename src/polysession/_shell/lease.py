@@ -37,31 +37,34 @@ __all__ = ["Lease", "cursor_of", "lease_of", "lend"]
 class Lease(PoolProxiedConnection):
     """A pooled connection as SQLAlchemy sees it; see the module's text. Until it is lent, it is an ordinary one."""
 
-    __slots__ = ("__weakref__", "_is_open", "loan")
+    __slots__ = ("__weakref__", "loan")
 
     def __init__(self, pool: FairPool, connection: PoolProxiedConnection) -> None:
-        self._is_open = True
-        self.loan = Loan(pool, connection)
+        self.loan = Loan(pool, pool.room, (pool.kind, connection))
         """What it has of the pool."""
 
     def __del__(self) -> None:
         # as with every pooled connection: who drops it gives it back
         try:
-            self.loan.room.resting.pop(self.loan.key, None)
+            loan = self.loan
         except AttributeError:
-            pass  # it was interrupted while it was made
+            return  # it was interrupted while it was made
+        if not loan.is_closed:
+            loan.room.resting.pop(loan.key, None)
 
     # -- lending
 
     def lend(self, tenant: Tenant, engine: Engine | None = None) -> None:
         """From here on it may be taken back between two statements of `tenant`; it is used below `engine`."""
-        self.loan.engine = engine
-        self.loan.tenant = tenant
+        loan = self.loan
+        loan.engine = engine
+        loan.tenant = tenant
 
     @property
     def may_move(self) -> bool:
         """Its next statement may run on another connection: there is nothing on this one."""
-        return self.loan.tenant is not None and not self.loan.is_kept
+        loan = self.loan
+        return loan.tenant is not None and not loan.is_kept
 
     @property
     def has_connection(self) -> bool:
@@ -82,8 +85,10 @@ class Lease(PoolProxiedConnection):
 
     def _taken_out(self) -> PoolProxiedConnection | None:
         """What it still has; it is over with it."""
-        self._is_open = False
-        return self.loan.taken_out()
+        loan = self.loan
+        connection = loan.taken_out()
+        loan.is_closed = True  # afterwards: if an interrupt comes between, dropping it gives back what rests
+        return connection
 
     # -- what SQLAlchemy asks of a pooled connection
 
@@ -91,19 +96,17 @@ class Lease(PoolProxiedConnection):
         """A cursor: of a lent connection one that takes the connection when it is executed."""
         if self.loan.tenant is None:
             return self.seat().cursor(*args, **kwargs)
-        cursor = OpenLeaseCursor()
-        cursor.loan = self.loan
-        return cursor
+        return OpenLeaseCursor(self.loan)
 
     def close(self) -> None:
         """Give the connection back. A second call does nothing."""
         self._close_special()
 
     def _close_special(self, transaction_reset: bool = False) -> None:
-        may_move = self.may_move
-        connection = self._taken_out()
+        was_reset = transaction_reset or self.may_move
+        connection: Any = self._taken_out()
         if connection is not None:
-            cast("Any", connection)._close_special(transaction_reset=transaction_reset or may_move)
+            connection._close_special(transaction_reset=was_reset)
 
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
         """Throw the connection away that it has; one that was taken back is somebody else's."""
@@ -123,7 +126,7 @@ class Lease(PoolProxiedConnection):
     def is_valid(self) -> bool:
         """It was neither closed nor invalidated."""
         connection = self.loan.lent
-        return self._is_open and (connection is None or connection.is_valid)
+        return not self.loan.is_closed and (connection is None or connection.is_valid)
 
     @property
     def is_detached(self) -> bool:
@@ -163,7 +166,7 @@ class Lease(PoolProxiedConnection):
     @property
     def _reached(self) -> PoolProxiedConnection | None:
         """The connection for who looks into it: while a statement is under way that is SQLAlchemy itself."""
-        if self.loan.lent is not None or not self._is_open:
+        if self.loan.had is not None or self.loan.is_closed:
             return self.loan.lent
         return self.keep()
 

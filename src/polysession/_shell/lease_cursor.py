@@ -5,8 +5,9 @@ Rows that are still to come would hold the connection, which others may need bet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from .loan import Loan
@@ -14,45 +15,37 @@ if TYPE_CHECKING:
 __all__ = ["LeaseCursor", "OpenLeaseCursor"]
 
 
+_NO_ROWS: Final[Iterator[Any]] = iter(())
+
+
 class LeaseCursor:
     """A cursor of a lent connection. SQLAlchemy's statements are answered whole, and their rows are handed out here.
 
     Who executes by himself gets a cursor of the driver, and has the lease kept. One is made for every statement: what
-    it is at first stands in the class, so that making it costs one attribute, which is `loan`.
+    it is at first stands in the class, so that making it costs one attribute.
     """
 
-    loan: Loan
     cursor: Any = None
     """The driver's cursor: while the statement is under way, or for as long as somebody uses it by himself."""
     description: Any = None
     rowcount: int = -1
-    _rows: Sequence[Any] = ()
-    _given: int = 0
-    """So many rows were handed out."""
+    rows: Iterator[Any] = _NO_ROWS
+    """Those that were not handed out yet."""
     _invalidate_schema_cache_asof: Any = None
     """What SQLAlchemy's dialect of asyncpg writes on every cursor."""
 
-    def answered(self, closes: Callable[[Any], object] | None) -> None:
-        """Read the answer of the statement whole, and let go of the driver's cursor and of the connection."""
-        cursor = self.cursor
-        description = cursor.description
-        if description is not None:
-            self.description = description
-            self._rows = cursor.fetchall()
-        self.rowcount = cursor.rowcount
-        if closes is not None:
-            closes(cursor)
-        self.cursor = None
-        self.loan.rest()
+    def __init__(self, loan: Loan) -> None:
+        self.loan = loan
 
     def close(self) -> None:
         """Forget the rows. After an error, SQLAlchemy has looked at the connection and lets go of it."""
-        self._rows = ()
+        self.rows = _NO_ROWS
         if self.cursor is not None:
             self._let_go()
 
     def _let_go(self) -> None:
         cursor, self.cursor = self.cursor, None
+        self.__dict__.pop("fetchone", None)
         try:
             cursor.close()
         finally:
@@ -60,7 +53,7 @@ class LeaseCursor:
 
     def notes(self) -> dict[str, Any]:
         """What SQLAlchemy's dialect has noted on it, to be noted on the driver's cursor."""
-        return {name: value for name, value in self.__dict__.items() if name not in LeaseCursor.__annotations__}
+        return {name: value for name, value in self.__dict__.items() if name not in _OWN}
 
     async def _async_soft_close(self) -> None:
         """The rows are here already."""
@@ -69,28 +62,19 @@ class LeaseCursor:
 
     def fetchone(self) -> Any:
         """The next row; None at the end."""
-        if self.cursor is not None:
-            return self.cursor.fetchone()
-        if self._given >= len(self._rows):
-            return None
-        self._given += 1
-        return self._rows[self._given - 1]
+        return next(self.rows, None)
 
     def fetchmany(self, size: int | None = None) -> Sequence[Any]:
         """The next rows, so many at most."""
         if self.cursor is not None:
             return cast("Sequence[Any]", self.cursor.fetchmany(size or self.cursor.arraysize))
-        rows = self._rows[self._given : self._given + (size or 1)]
-        self._given += len(rows)
-        return rows
+        return list(islice(self.rows, size or 1))
 
     def fetchall(self) -> Sequence[Any]:
         """All rows that are left."""
         if self.cursor is not None:
             return cast("Sequence[Any]", self.cursor.fetchall())
-        rows = self._rows[self._given :] if self._given else self._rows
-        self._rows, self._given = (), 0
-        return rows
+        return list(self.rows)
 
     def __iter__(self) -> Iterator[Any]:
         while (row := self.fetchone()) is not None:
@@ -100,17 +84,11 @@ class LeaseCursor:
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """As the driver's cursor does it."""
-        cursor = self._raw()
-        answer = cursor.execute(*args, **kwargs)
-        self.description, self.rowcount = cursor.description, cursor.rowcount
-        return answer
+        return self._executed("execute", args, kwargs)
 
     def executemany(self, *args: Any, **kwargs: Any) -> Any:
         """As the driver's cursor does it."""
-        cursor = self._raw()
-        answer = cursor.executemany(*args, **kwargs)
-        self.description, self.rowcount = cursor.description, cursor.rowcount
-        return answer
+        return self._executed("executemany", args, kwargs)
 
     def __enter__(self) -> LeaseCursor:
         return self
@@ -118,10 +96,20 @@ class LeaseCursor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _executed(self, how: str, args: Any, kwargs: Any) -> Any:
+        cursor = self._raw()
+        answer = getattr(cursor, how)(*args, **kwargs)
+        self.description, self.rowcount = cursor.description, cursor.rowcount
+        return answer
+
     def _raw(self) -> Any:
         if self.cursor is None:
             self.cursor = self.loan.keep().cursor()
+            self.__dict__["fetchone"] = self.cursor.fetchone
         return self.cursor
+
+
+_OWN: Final = frozenset(("loan", "cursor", "description", "fetchone", "rowcount", "rows"))
 
 
 class OpenLeaseCursor(LeaseCursor):
@@ -131,6 +119,6 @@ class OpenLeaseCursor(LeaseCursor):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in LeaseCursor.__dict__:
+        if name.startswith("__") or name in _OWN or name in LeaseCursor.__dict__:
             raise AttributeError(name)
         return getattr(self._raw(), name)

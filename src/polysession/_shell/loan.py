@@ -7,8 +7,9 @@ know is slow to ask for what it does know, and this is asked several times for e
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
+import msgspec
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.pool import PoolProxiedConnection
@@ -18,15 +19,16 @@ from ..errors import CheckoutTimeout, DeadlineExceeded
 if TYPE_CHECKING:
     from .claims import Asker
     from .pool import FairPool
+    from .room import Room
     from .together import Flight
 
 __all__ = ["Loan", "Resting", "Tenant", "release"]
 
-_keys = itertools.count()
+_next_key: Final = itertools.count().__next__
 
 
 Resting: TypeAlias = tuple[str, PoolProxiedConnection]
-"""A kind of pool, and a connection of it that is lent and that nobody uses just now. One is made for each statement."""
+"""A kind of pool, and a connection of it that is lent and that nobody uses just now."""
 
 
 class Tenant(Protocol):
@@ -44,26 +46,29 @@ def release(connection: PoolProxiedConnection) -> None:
     cast("Any", connection)._close_special(transaction_reset=True)
 
 
-class Loan:
+class Loan(msgspec.Struct, eq=False):
     """The connection of a lease: used, resting or taken back. Used by one thread or task at a time."""
 
-    __slots__ = ("engine", "is_kept", "key", "lent", "pool", "room", "tenant")
+    pool: FairPool
+    room: Room
+    had: Resting | None
+    """Its connection while it is used, or for as long as it is kept; None while it rests or was taken back."""
+    key: int = msgspec.field(default_factory=_next_key)
+    engine: Engine | None = None
+    tenant: Tenant | None = None
+    """To whom it is lent; None for an ordinary connection, which is not taken back."""
+    is_kept: bool = False
+    is_closed: bool = False
 
-    def __init__(self, pool: FairPool, connection: PoolProxiedConnection) -> None:
-        self.pool = pool
-        self.room = pool.room
-        self.lent: PoolProxiedConnection | None = connection
+    @property
+    def lent(self) -> PoolProxiedConnection | None:
         """Its connection while it is used, or for as long as it is kept; None while it rests or was taken back."""
-        self.key = next(_keys)
-        self.engine: Engine | None = None
-        self.tenant: Tenant | None = None
-        """To whom it is lent; None for an ordinary connection, which is not taken back."""
-        self.is_kept = False
+        return None if self.had is None else self.had[1]
 
     @property
     def has_connection(self) -> bool:
         """It has a connection of the pool just now, used or resting."""
-        return self.lent is not None or self.key in self.room.resting
+        return self.had is not None or self.key in self.room.resting
 
     @property
     def seen(self) -> PoolProxiedConnection | None:
@@ -79,11 +84,12 @@ class Loan:
 
     def seat(self) -> PoolProxiedConnection:
         """Its connection, for a statement or for good: the one it had, or else another. Raises as a checkout does."""
-        rested = self.room.resting.pop(self.key, None)
-        if rested is not None:
-            self.lent = rested[1]
-        found = self.lent
-        return found if found is not None else self._another()
+        had = self.room.resting.pop(self.key, None)
+        if had is not None:
+            self.had = had
+        elif (had := self.had) is None:
+            return self._another()
+        return had[1]
 
     def keep(self) -> PoolProxiedConnection:
         """Its connection, which nobody takes back from now on until it is closed."""
@@ -93,16 +99,16 @@ class Loan:
 
     def rest(self) -> None:
         """The statement is over: whoever waits may have the connection."""
-        connection, self.lent = self.lent, None  # never in two places: an interrupt would have it shared
-        if connection is None or self.is_kept or self.tenant is None:
-            self.lent = connection
+        had = self.had
+        if had is None or self.is_kept or self.tenant is None:
             return
-        pool, room = self.pool, self.room
-        room.resting[self.key] = (pool.kind, connection)
-        del connection
+        room = self.room
+        self.had = None  # never in two places: an interrupt would have it shared
+        room.resting[self.key] = had
         if room.seats.waiters:
-            pool.recall()
-        elif pool.disposed and (rested := room.resting.pop(self.key, None)) is not None:
+            del had
+            self.pool.recall()
+        elif self.pool.disposed and (rested := room.resting.pop(self.key, None)) is not None:
             release(rested[1])
 
     def let_go(self) -> None:
@@ -114,14 +120,17 @@ class Loan:
     def taken_out(self) -> PoolProxiedConnection | None:
         """What it still has; it is over with it."""
         rested = self.room.resting.pop(self.key, None)
-        connection, self.lent = self.lent, None
-        return connection if rested is None else rested[1]
+        had, self.had = self.had, None
+        if rested is not None:
+            had = rested
+        return None if had is None else had[1]
 
     def _another(self) -> PoolProxiedConnection:
         pool = self.pool
         dialect: Any = pool._dialect
         try:
-            connection = self.lent = pool.check_out(cast("Asker", self.tenant))
+            connection = pool.check_out(cast("Asker", self.tenant))
+            self.had = pool.kind, connection
         except Exception as error:
             if self.engine is not None and isinstance(error, CheckoutTimeout | DeadlineExceeded):
                 _notice_waits_in_vain(self.engine)

@@ -44,6 +44,8 @@ _PROGRESS = 10_000
 """Instructions of SQLite's virtual machine between two looks at the clock: a fraction of a millisecond."""
 
 
+_NONE: Final = Begin.NONE
+"""Of an enumeration, whose members Python looks for at each use."""
 _execute = sqlite3.Cursor.execute
 _make_cursor = sqlite3.Connection.cursor
 """On the path of every statement: `super()` is looked up each time before Python 3.12."""
@@ -57,7 +59,7 @@ class Cursor(sqlite3.Cursor):
     def execute(self, sql: str, parameters: Any = (), /) -> Self:
         """As `sqlite3.Cursor.execute`."""
         connection = self.connection
-        if connection.begin is not Begin.NONE and not connection.in_transaction:
+        if connection.begin is not _NONE and not connection.in_transaction:
             self._begin(sql)
         _execute(self, sql, parameters)
         return self
@@ -65,7 +67,7 @@ class Cursor(sqlite3.Cursor):
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
         """As `sqlite3.Cursor.executemany`."""
         connection = self.connection
-        if connection.begin is not Begin.NONE and not connection.in_transaction:
+        if connection.begin is not _NONE and not connection.in_transaction:
             self._begin(sql)
         super().executemany(sql, parameters)
         return self
@@ -96,13 +98,11 @@ class Connection(sqlite3.Connection):
     def cursor(self, factory: Any = None) -> Any:
         """As `sqlite3.Connection.cursor`; the cursor is known to the connection until it is closed."""
         cursor = _make_cursor(self, Cursor if factory is None else factory)
-        _note(self, cursor)
+        cursors = self._cursors
+        if len(cursors) >= _MANY:
+            cursors[:] = [known for known in cursors if known() is not None]
+        cursors.append(weakref.ref(cursor))
         return cursor
-
-    def begin_before(self, sql: str) -> None:
-        """Begin the transaction for a statement of a `driver_cursor`. None may have begun."""
-        if not _STANDS_ALONE.match(sql):
-            _execute(_make_cursor(self), self.begin.value)
 
     def stop_at(self, deadline_at: float) -> None:
         """Interrupt statements that run past this moment of `time.monotonic()`, and end waiting for a lock there too.
@@ -157,17 +157,17 @@ class Connection(sqlite3.Connection):
 
 
 def driver_cursor(connection: Connection) -> sqlite3.Cursor:
-    """The driver's own cursor, for who says `begin_before` himself; it is closed with the connection, too."""
-    cursor = _make_cursor(connection)
-    _note(connection, cursor)
-    return cursor
-
-
-def _note(connection: Connection, cursor: sqlite3.Cursor) -> None:
+    """A cursor for one statement, to be sent now: the driver's own if no transaction has to begin for it. It is closed
+    with the connection, too."""
+    if connection.in_transaction or connection.begin is _NONE:
+        cursor = _make_cursor(connection)
+    else:
+        cursor = _make_cursor(connection, Cursor)
     cursors = connection._cursors
     if len(cursors) >= _MANY:
         cursors[:] = [known for known in cursors if known() is not None]
     cursors.append(weakref.ref(cursor))
+    return cursor
 
 
 def connection_factory(made: list[Connection], cls: type[Connection] = Connection) -> Any:
