@@ -181,6 +181,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         holding.begin(plan.endpoints)
         if transaction and options.exact:
             holding.trail = Trail(options.key)
+            holding.seen.heeds = True
         scope.holding = holding  # from here on an interrupt is cleaned up like the end of an open unit
         self._holdings[holding.id] = holding
         holding.announce()
@@ -324,6 +325,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         holding.begin((endpoint.name,))
         if not strict:
             holding.seen.in_use = threading.Lock()
+            holding.seen.heeds = True
         holding.seen.patience = self._patience.get((name,)) or self._patience_for((name,))
         self._holdings[holding.id] = holding
         holding.when_left = self._left_behind

@@ -146,6 +146,8 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """For a unit that knows its outcome: what it leaves behind."""
     is_connected: bool = False
     """For a unit over one database: its session has taken its connection, and asks for no other one."""
+    direct: Engine | None = None
+    """For a unit that writes, of threads: `only`, as soon as it is connected."""
     begun_in: weakref.ref[SessionTransaction] | None = None
     """For a session that its owner ends: the transaction for which it has taken its connection."""
     commit_sent: bool = False
@@ -301,7 +303,7 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
         """Raise `UnitOwnsCommit` if COMMIT goes out while the unit is not being ended."""
         if self.kind is _UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
             refused = self.owns_commit(f"the connection of unit {self.name!r} was to be committed", "commit")
-            self.seen.lost = refused  # what SQLAlchemy's objects know of the transaction is wrong from here on
+            self.seen.lose(refused)  # what SQLAlchemy's objects know of the transaction is wrong from here on
             raise refused
 
     def note_early_rollback(self) -> None:
@@ -309,9 +311,8 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
         if self.kind is _UNIT and not self.leaving and self.ended is None and self.seen.in_transaction:
             if getattr(self.sync_session, "_flushing", False):
                 return  # a flush that failed: SQLAlchemy itself lets nothing more be done
-            self.seen.lost = self.seen.lost or self.owns_commit(
-                f"the transaction of unit {self.name!r} was rolled back before its end", "rollback"
-            )
+            what = f"the transaction of unit {self.name!r} was rolled back before its end"
+            self.seen.lose(self.seen.lost or self.owns_commit(what, "rollback"))
 
     def owns_commit(self, what: str, verb: str, do: tuple[str, ...] = ()) -> UnitOwnsCommit:
         """The error for what would take the end of the unit into its own hands; told with both places."""

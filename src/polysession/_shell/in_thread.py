@@ -261,7 +261,7 @@ class Part:
         with self._lock:
             if not self._ending:
                 self._cancelled = True
-                self.holding.seen.lost = self.holding.seen.lost or asyncio.CancelledError()
+                self.holding.seen.lose(self.holding.seen.lost or asyncio.CancelledError())
         self._forced_at = self._loop.time() + GRACE
         self._press()
 

@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.default import DefaultDialect
 
 from ..dialects.changing import may_change
+from . import known
 from .verdicts import Judge, Order, Verdicts
 from .watch import Watch, watch_of
 
@@ -35,6 +37,8 @@ def watch_statements(engine: Engine, judges: Sequence[Judge]) -> None:
     now = time.perf_counter
 
     def watched(send: Send) -> Send:
+        is_plain = known.IS_KNOWN and getattr(send, "__func__", None) is DefaultDialect.do_execute
+
         def send_watched(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
             orders = verdicts[statement]
             if orders is not None and context is not None:
@@ -46,27 +50,25 @@ def watch_statements(engine: Engine, judges: Sequence[Judge]) -> None:
             except AttributeError:  # nobody's of ours uses it, or SQLAlchemy gets to know a server
                 send(cursor, statement, parameters, context)
                 return
-            if watch.lost is not None or watch.deadline_at is not None or watch.limits:
-                watch.before(connection)
-            trail = watch.holding.trail
-            if trail is not None:
-                trail.saw(statement)
-            in_use = watch.in_use
-            if in_use is not None and not in_use.acquire(blocking=False):
-                watch.holding.refuse_overlap()
+            heeds = watch.heeds
+            if heeds:
+                watch.heed(connection, statement)
             began = watch.began = now()
             if began - watch.ended > watch.patience:
                 watch.resumed(began)
             try:
-                send(cursor, statement, parameters, context)
+                if is_plain:
+                    cursor.execute(statement, parameters)
+                else:
+                    send(cursor, statement, parameters, context)
             except BaseException as error:
                 watch.failed(error, connection)
                 raise
             else:
                 watch.aborted = None  # an aborted transaction takes no statement but a return to a savepoint
             finally:
-                if in_use is not None:
-                    in_use.release()
+                if heeds and watch.in_use is not None:
+                    watch.in_use.release()
                 ended = watch.ended = now()
                 watch.in_database += ended - began
                 watch.statements += 1

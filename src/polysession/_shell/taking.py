@@ -134,8 +134,11 @@ def take(session: Any, holding: Holding, asked: Any) -> Connection | None:
                 connection.close()
         known: Any = connection, root, True, True
         transaction._connections = {connection: known, engine: known}
-        if holding.access is _WRITE and holding.seen.in_transaction and is_in_autocommit(connection, made):
-            refuse_autocommit(connection, holding)
+        if holding.access is _WRITE:
+            if holding.seen.in_transaction and is_in_autocommit(connection, made):
+                refuse_autocommit(connection, holding)
+            if not holding.awaits:
+                holding.direct = engine
         holding.is_connected = True
         holding.took(connection, made.info)
         if type(pooled) is Lease and holding.leases is not None and "isolation_level" not in engine._execution_options:

@@ -61,6 +61,7 @@ class Watch:
         "bounds",
         "deadline_at",
         "ended",
+        "heeds",
         "holding",
         "in_database",
         "in_transaction",
@@ -87,6 +88,9 @@ class Watch:
         self.deadline_at = deadline_at
         """In seconds of `time.monotonic()`."""
         self.allowed = deadline
+        self.heeds = deadline_at is not None
+        """Something has to be looked at before each of its statements: a deadline or limit, a lost transaction, a trail
+        to be left, or whether it is in use. Set with the first of them, so that all are one question."""
         self.bounds: list[tuple[Any, float | None, float | None]] = []
         """The deadlines around the one in force, while a part of the unit has one of its own."""
         self.bound_at = math.inf
@@ -117,6 +121,21 @@ class Watch:
         """After this error the server had rolled back the whole transaction by itself."""
         self.aborted: BaseException | None = None
         """After this error the server answers COMMIT with a rollback, unless a savepoint was returned to."""
+
+    def lose(self, error: BaseException) -> None:
+        """After this error the transaction is gone. From any thread."""
+        self.lost = error
+        self.heeds = True
+
+    def heed(self, connection: Connection, statement: str) -> None:
+        """What is done before a statement for who `heeds`. Leaves `in_use` taken."""
+        if self.lost is not None or self.deadline_at is not None or self.limits:
+            self.before(connection)
+        holding = self.holding
+        if holding.trail is not None:
+            holding.trail.saw(statement)
+        if self.in_use is not None and not self.in_use.acquire(blocking=False):
+            holding.refuse_overlap()
 
     def before(self, connection: Connection) -> None:
         """Refuse a statement that must not be sent; tell the server how long it may take."""
@@ -165,6 +184,7 @@ class Watch:
         if not limit.serves(left) or not engine.get_execution_options().get(KNOWN):
             return False
         self.limits[engine] = limit.seconds
+        self.heeds = True
         return True
 
     def _left(self) -> float:
@@ -204,6 +224,7 @@ class Watch:
         """Until `loosen`, the deadline is that of `timed`, a part of the unit; it must not be a later one."""
         self.bounds.append((self.timed, self.allowed, self.deadline_at))
         self.timed, self.allowed, self.deadline_at = timed, allowed, deadline_at
+        self.heeds = True
 
     def loosen(self, timed: Any) -> None:
         """Undo `tighten`; nothing if the deadline in force is another one's."""
@@ -224,7 +245,7 @@ class Watch:
                 replace_all()
         if self.in_transaction:
             if takes_transaction(error, backend):
-                self.lost = error
+                self.lose(error)
             elif dialects.of(backend).capabilities.errors_abort and said_by_server(error):
                 self.aborted = error
         elif said_by_server(error) and pooled.begin_anew(connection):
@@ -296,6 +317,7 @@ class Watch:
 
     def _limit_statements(self, connection: Connection, left: float) -> None:
         seconds = self.limits[connection.engine] = _rounded(left)
+        self.heeds = True
         # a mysql:// URL may lead to MariaDB, whose setting has another name
         is_mariadb = getattr(connection.dialect, "is_mariadb", False)
         dialect = dialects.of("mariadb" if is_mariadb else connection.dialect.name)
