@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from threading import get_ident
@@ -394,6 +394,7 @@ class Sessions(Door):
         self,
         *works: Callable[[Session], T],
         database: str | None = None,
+        databases: Sequence[str] = (),
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: Literal[False] = False,
@@ -404,6 +405,7 @@ class Sessions(Door):
         self,
         *works: Callable[[Session], T],
         database: str | None = None,
+        databases: Sequence[str] = (),
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: bool,
@@ -413,31 +415,34 @@ class Sessions(Door):
         self,
         *works: Callable[[Session], Any],
         database: str | None = None,
+        databases: Sequence[str] = (),
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: bool = False,
     ) -> list[Any]:
         """Run every `work(session)` in a unit and a thread of its own; what they return, in the order of the works.
 
-        At most `limit` run at once; by default as many as the database's pool has connections. All run to their end
+        All run over one database, the door's only one or `database`; or the works over those of `databases`, each over
+        the one at its place, and a single work over each of them.
+
+        At most `limit` run at once; by default as many as the databases' pools have connections. All run to their end
         even if one fails. Then errors are raised together as an `ExceptionGroup`, each with the outcome of its own unit
         (`outcome_of`); or with `return_errors` they stand in the list in place of results.
         """
         for work in works:
             check_work(work, "gather")
-        names = self._topology.resolve((database,) if database is not None else ())
+        pairs = self._placed(works, database, databases)
         opened = self.read if word(Access, access, "access") is Access.READ else self.begin
         check_limit(limit)
 
-        def branch(work: Callable[[Session], Any]) -> Any:
-            with opened(*names, name=called(work)) as session:
+        def branch(work: Callable[[Session], Any], name: str) -> Any:
+            with opened(name, name=called(work)) as session:
                 return finished(work(session), called(work))
 
         from concurrent.futures import ThreadPoolExecutor  # few programs need its module
 
-        places = self._topology.databases[names[0]].primary.pool.size
-        with ThreadPoolExecutor(max(1, min(limit or places, len(works))), "polysession-gather") as threads:
-            futures = [threads.submit(branch, work) for work in works]
+        with ThreadPoolExecutor(max(1, min(limit or self._places(pairs), len(pairs))), "polysession-gather") as threads:
+            futures = [threads.submit(branch, work, name) for work, name in pairs]
         return collect([future.exception() or future.result() for future in futures], return_errors=return_errors)
 
     def batch(self, session: Session, *statements: Executable) -> list[Result[Any]]:

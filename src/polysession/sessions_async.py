@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
@@ -468,6 +468,7 @@ class AsyncSessions(Door):
         self,
         *works: Callable[[AsyncSession], Awaitable[T]],
         database: str | None = None,
+        databases: Sequence[str] = (),
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: Literal[False] = False,
@@ -478,6 +479,7 @@ class AsyncSessions(Door):
         self,
         *works: Callable[[AsyncSession], Awaitable[T]],
         database: str | None = None,
+        databases: Sequence[str] = (),
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: bool,
@@ -487,28 +489,32 @@ class AsyncSessions(Door):
         self,
         *works: Callable[[AsyncSession], Awaitable[Any]],
         database: str | None = None,
+        databases: Sequence[str] = (),
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: bool = False,
     ) -> list[Any]:
         """Run every `await work(session)` in a unit and a task of its own; what they return, in the order of the works.
 
-        At most `limit` run at once; by default as many as the database's pool has connections. All run to their end
+        All run over one database, the door's only one or `database`; or the works over those of `databases`, each over
+        the one at its place, and a single work over each of them.
+
+        At most `limit` run at once; by default as many as the databases' pools have connections. All run to their end
         even if one fails. Then errors are raised together as an `ExceptionGroup`, each with the outcome of its own unit
         (`outcome_of`); or with `return_errors` they stand in the list in place of results. A cancellation cancels all.
         """
         for work in works:
             check_work(work, "gather")
-        names = self._topology.resolve((database,) if database is not None else ())
+        pairs = self._placed(works, database, databases)
         opened = self.read if word(Access, access, "access") is Access.READ else self.begin
         check_limit(limit)
-        places = asyncio.Semaphore(max(1, limit or self._topology.databases[names[0]].primary.pool.size))
+        places = asyncio.Semaphore(limit or self._places(pairs))
 
-        async def branch(work: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
-            async with places, opened(*names, name=called(work)) as session:
+        async def branch(work: Callable[[AsyncSession], Awaitable[Any]], name: str) -> Any:
+            async with places, opened(name, name=called(work)) as session:
                 return refuse_unread(await awaitable(work(session), called(work)), called(work))
 
-        ends = await asyncio.gather(*(branch(work) for work in works), return_exceptions=True)
+        ends = await asyncio.gather(*(branch(work, name) for work, name in pairs), return_exceptions=True)
         return collect(ends, return_errors=return_errors)
 
     async def batch(self, session: AsyncSession, *statements: Executable) -> list[Result[Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from polysession import AsyncSessions
@@ -53,6 +54,30 @@ async def test_units_side_by_side(two: AsyncSessions, cell: Cell) -> None:
             raise Refused
     assert cell.witness.items() == []
     assert cell.other_witness.ask("select id from invoice") == [(1,)]
+
+
+async def test_gather_over_databases(two: AsyncSessions, cell: Cell) -> None:
+    """gather() runs one function over each of several databases, or each function over its own; an error of one of
+    them leaves the others be."""
+    cell.witness.do("insert into item (id, name, value) values (1, 'one', 1)")
+    cell.other_witness.do("insert into invoice (id) values (1)")
+    rows = sa.text("select (select count(*) from item) * 10 + (select count(*) from invoice)")
+
+    async def count(session: AsyncSession) -> int:
+        return int(await session.scalar(rows) or 0)
+
+    async def items(session: AsyncSession) -> int:
+        return len((await session.scalars(sa.select(Item.id))).all())
+
+    over = ("billing", "orders")
+    assert await two.gather(count, databases=over) == [1, 10]
+    assert await two.gather(count, items, databases=over, limit=1) == [1, 1]
+    failed, found = await two.gather(items, databases=over, return_errors=True)
+    assert isinstance(failed, RequestRefused)
+    assert found == 1
+    with pytest.raises(ExceptionGroup) as raised:
+        await two.gather(items, databases=over)
+    assert [type(error) for error in raised.value.exceptions] == [RequestRefused]
 
 
 async def test_a_class_in_the_wrong_unit(two: AsyncSessions, cell: Cell) -> None:

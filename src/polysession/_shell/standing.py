@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextvars
 import threading
 import weakref
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import MetaData, Table
 
@@ -37,6 +37,8 @@ from .outside import Block, block, leave_connections
 from .plans import Plan
 
 __all__ = ["Standing", "owner_key"]
+
+W = TypeVar("W")
 
 
 class Standing:
@@ -183,6 +185,38 @@ class Standing:
     @property
     def _topology(self) -> Topology:
         return self._ready_engines.topology
+
+    def _placed(self, works: tuple[W, ...], database: str | None, databases: Sequence[str]) -> list[tuple[W, str]]:
+        """Each of the works that are gathered with its database. Raises `RequestRefused` if that is not clear."""
+        if not databases:
+            (name,) = self._topology.resolve((database,) if database is not None else ())
+            return [(work, name) for work in works]
+        if isinstance(databases, str):
+            raise RequestRefused(
+                f"databases={databases!r} is one name, and not a list of names",
+                do=(f"say database={databases!r}", "give a list of names"),
+                attribute="databases",
+            )
+        if database is not None:
+            raise RequestRefused(
+                "gather() was given both a database and databases",
+                do=("give database for works over one, databases for works over several",),
+                attribute="databases",
+            )
+        names = [self._topology.resolve((name,))[0] for name in databases]
+        if len(works) not in (1, len(names)):
+            raise RequestRefused(
+                f"{len(works)} works cannot be placed over {len(names)} databases",
+                why="each runs over the database at its place; a single one runs over each of them",
+                do=("give as many databases as works", "give one work"),
+                attribute="databases",
+            )
+        return list(zip(works * (len(names) if len(works) == 1 else 1), names, strict=True))
+
+    def _places(self, pairs: Iterable[tuple[object, str]]) -> int:
+        """How many of them have a connection at once: at least one."""
+        names = {name for _, name in pairs}
+        return max(1, sum(self._topology.databases[name].primary.pool.size for name in names))
 
     def _backend(self, name: str) -> str:
         return self._ready_engines.backend(self._topology.databases[name].primary)

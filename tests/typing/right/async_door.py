@@ -115,6 +115,7 @@ async def many() -> None:
     """What was gathered has one type; with errors in their places, these too."""
     assert_type(await sessions.gather(count, count, limit=2), list[int])
     assert_type(await sessions.gather(count, return_errors=True), list[int | BaseException])
+    assert_type(await sessions.gather(count, databases=["orders", "billing"]), list[int])
 
 
 def free() -> None:

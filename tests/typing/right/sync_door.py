@@ -111,6 +111,7 @@ def many() -> None:
     assert_type(sessions.gather(count, count, limit=2), list[int])
     assert_type(sessions.gather(count, access="write", return_errors=False), list[int])
     assert_type(sessions.gather(count, return_errors=True), list[int | BaseException])
+    assert_type(sessions.gather(count, databases=("orders", "billing")), list[int])
 
 
 def held() -> None:

@@ -91,6 +91,13 @@ SYNC: list[tuple[str, Callable[[Anything], object], str]] = [
     ("one of a decorated function", lambda door: door.unit()(unread)(), "'unread' returned a CursorResult"),
     ("a number to gather", lambda door: door.gather(function, 5), "cannot be called"),
     ("no place to gather", lambda door: door.gather(function, limit=0), "limit=0 is not possible"),
+    ("one name as several", lambda door: door.gather(function, databases="default"), "is one name, and not a list"),
+    ("one and several", lambda door: door.gather(function, database="a", databases=["b"]), "both a database and"),
+    (
+        "two works over three",
+        lambda door: door.gather(function, function, databases=["default"] * 3),
+        "2 works cannot be placed over 3 databases",
+    ),
     ("an unknown access", lambda door: door.gather(function, access="both"), "access='both' is not known"),
     ("an unknown role", lambda door: door.read(role="secondary"), "role='secondary' is not known"),
     ("a class of no session", lambda door: door.open(class_=int), "is no Session"),
