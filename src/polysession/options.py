@@ -57,5 +57,7 @@ class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The unit leaves a row with its id, by which its outcome is found out when the answer to COMMIT is lost."""
     exact_asked: bool = False
     """That was asked for at the door, and is not only what the database gives by default."""
+    early: bool = False
+    """COMMIT may leave together with the statement of the last flush."""
     key: str | None = None
     """The caller's key: of all units with the same one, one commits."""

@@ -174,7 +174,7 @@ class Sessions(Door):
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
         atomic: bool = True,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
     ) -> Unit[Session]:
         """A unit of work: `with sessions.begin("orders") as session`.
@@ -192,7 +192,9 @@ class Sessions(Door):
         With `outcome="exact"` the unit leaves a row with its id in the table `polysession_commit`. If the answer to
         COMMIT is lost the database is asked for it: the block ends normally if the unit has committed, with the error
         of the link if it has not, with `CommitLost` after a failover that lost it, and with `CommitUnknown` only if
-        nobody could be asked for 10 s or until the deadline. By default the database's key `outcome` decides.
+        nobody could be asked for 10 s or until the deadline. With `outcome="early"` COMMIT may leave together with the
+        statement of the flush at the end: one round trip less, and a link that is lost under that statement leaves the
+        outcome unknown, too. By default the database's key `outcome` decides.
 
         Of all units with the same `key`, in any process, one commits; another one waits while it is in flight, and
         raises `AlreadyCommitted` at the beginning of the block if it has. A key implies an exact outcome.
@@ -236,7 +238,7 @@ class Sessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
     ) -> T:
@@ -290,7 +292,7 @@ class Sessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
     ) -> Callable[[Callable[Concatenate[Session, P], T]], Callable[P, T]]:
@@ -334,7 +336,7 @@ class Sessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
     ) -> Iterator[Unit[Session]]:
         """As `run`, for a block: `for attempt in sessions.attempts("orders"):` and in it `with attempt as session:`.

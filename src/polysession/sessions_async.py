@@ -177,7 +177,7 @@ class AsyncSessions(Door):
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
         atomic: bool = True,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
     ) -> AsyncUnit[AsyncSession]:
         """A unit of work: `async with sessions.begin("orders") as session`.
@@ -195,7 +195,9 @@ class AsyncSessions(Door):
         With `outcome="exact"` the unit leaves a row with its id in the table `polysession_commit`. If the answer to
         COMMIT is lost the database is asked for it: the block ends normally if the unit has committed, with the error
         of the link if it has not, with `CommitLost` after a failover that lost it, and with `CommitUnknown` only if
-        nobody could be asked for 10 s or until the deadline. By default the database's key `outcome` decides.
+        nobody could be asked for 10 s or until the deadline. With `outcome="early"` COMMIT may leave together with the
+        statement of the flush at the end: one round trip less, and a link that is lost under that statement leaves the
+        outcome unknown, too. By default the database's key `outcome` decides.
 
         Of all units with the same `key`, in any process, one commits; another one waits while it is in flight, and
         raises `AlreadyCommitted` at the beginning of the block if it has. A key implies an exact outcome.
@@ -239,7 +241,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
     ) -> T:
@@ -272,7 +274,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
     ) -> T:
@@ -314,7 +316,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
     ) -> Callable[[Callable[Concatenate[AsyncSession, P], Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
@@ -408,7 +410,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
-        outcome: Certainty | Literal["plain", "exact"] | None = None,
+        outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
     ) -> Iterator[AsyncUnit[AsyncSession]]:
         """As `run`, for a block: `for attempt in sessions.attempts("orders"):`, then `async with attempt as session:`.

@@ -173,6 +173,9 @@ class Certainty(StrEnum):
     """Nothing: it ends in `CommitUnknown`."""
     EXACT = "exact"
     """It leaves a row with its id, and the database is asked for it."""
+    EARLY = "early"
+    """As plain; and COMMIT may leave early, in one flight with the statement of the last flush. That spares a round
+    trip, and a link that is lost under that statement leaves the outcome unknown."""
 
 
 class PoolOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

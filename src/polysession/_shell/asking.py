@@ -76,12 +76,14 @@ def extra_options(
     if deadline is not None:
         extra["deadline"] = seconds_of(deadline, "deadline")
     if outcome is not None:
-        extra["exact"] = extra["exact_asked"] = word(Certainty, outcome, "outcome") is Certainty.EXACT
+        certainty = word(Certainty, outcome, "outcome")
+        extra["exact"] = extra["exact_asked"] = certainty is Certainty.EXACT
+        extra["early"] = certainty is Certainty.EARLY
     if key is not None:
         unit_ids.key_id(key)
         if extra.get("exact") is False:
             raise RequestRefused(
-                "outcome='plain' was asked for together with a key",
+                f"outcome={str(outcome)!r} was asked for together with a key",
                 why="of all units with the same key one commits: that needs to know which one has",
                 do=("leave out outcome", "leave out the key"),
                 attribute="outcome",

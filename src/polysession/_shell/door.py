@@ -80,15 +80,15 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
                 found = None  # a list of names: refused below with a sentence
             if found is None:
                 databases = engines.topology.resolve(names)
-                found = UnitOptions(databases=databases, access=access, exact=self._exact(databases, access))
+                found = UnitOptions(databases=databases, access=access, **self._certainty(databases, access))
                 self._check_options(found, Role.PRIMARY)
                 self._plans[id(found)] = plan_of(engines.topology.databases, found, Role.PRIMARY, transaction=True)
                 self._plain[access, names] = found
             return found
         role = extra.pop("role", Role.PRIMARY)
         databases = engines.topology.resolve(names)
-        if "exact" not in extra and self._exact(databases, access):
-            extra["exact"] = True
+        if "exact" not in extra:
+            extra.update(self._certainty(databases, access))
         asked = UnitOptions(databases=databases, access=access, **extra)
         self._check_options(asked, role)
         return asked

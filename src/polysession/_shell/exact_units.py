@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -38,14 +40,24 @@ _ASKED_FOR: Final = 10.0
 """Seconds for which a database is asked what came of a COMMIT; a unit with a deadline asks no longer than that."""
 
 
+_PLAIN: Final[Mapping[str, Any]] = MappingProxyType({})
+_CERTAINTIES: Final[Mapping[Certainty, Mapping[str, Any]]] = MappingProxyType(
+    {
+        Certainty.PLAIN: _PLAIN,
+        Certainty.EXACT: MappingProxyType({"exact": True}),
+        Certainty.EARLY: MappingProxyType({"early": True}),
+    }
+)
+
+
 class ExactUnits(Standing):
     """The part of a door that finds out what came of a COMMIT."""
 
-    def _exact(self, databases: tuple[str, ...], access: Access) -> bool:
-        """What a write unit over one database gets if it asks for nothing."""
+    def _certainty(self, databases: tuple[str, ...], access: Access) -> Mapping[str, Any]:
+        """The options of a unit that does not say how certain its outcome is to be."""
         if access is not Access.WRITE or len(databases) > 1:
-            return False
-        return self._topology.databases[databases[0]].outcome is Certainty.EXACT
+            return _PLAIN
+        return _CERTAINTIES[self._topology.databases[databases[0]].outcome]
 
     def _recall(self, step: Recall) -> Marked | None:
         trail: Trail | None = step.holding.trail

@@ -53,12 +53,14 @@ class Finish:
 
     @staticmethod
     def flush(holding: Holding) -> None:
-        """Send pending work; refuse to go on to COMMIT where that would be pointless."""
+        """Send pending work, or leave it to the flight of COMMIT; refuse to go on to COMMIT where that would be
+        pointless."""
         session, seen = holding.sync, holding.seen
         if session.get_nested_transaction() is not None:
             refuse_open_savepoint(session, holding)
         if not known.IS_KNOWN or not session._is_clean():
-            session.flush()
+            if not holding.scope.options.early or not _boards(session, holding):
+                session.flush()
         elif holding.user != get_ident() or holding.process is not PROCESS.process:
             holding.check()  # as `flush` does
         if seen.lost is not None or seen.aborted is not None or seen.deadline_at is not None:
@@ -76,7 +78,14 @@ class Finish:
             transaction = session.get_transaction()
             if transaction is None and Finish.is_heard(holding):
                 transaction = session.begin()
-            if transaction is not None and holding.only is not None and _is_plain(session, transaction):
+            if (
+                transaction is not None
+                and holding.only is not None
+                and (
+                    _is_plain(session, transaction)
+                    or (holding.flight is not None and _flies(session, transaction, holding))
+                )
+            ):
                 _commit_plainly(transaction, holding)
             elif transaction is not None:
                 session.commit()
@@ -163,6 +172,20 @@ class Finish:
             one.rollback()
             if one is transaction:
                 return
+
+
+def _boards(session: Session, holding: Holding) -> bool:
+    """What is pending leaves together with COMMIT."""
+    from .last_flight import board  # for units that ask for it
+
+    return board(session, holding)
+
+
+def _flies(session: Session, transaction: SessionTransaction, holding: Holding) -> bool:
+    """Flush what was left to the flight of COMMIT; whether the rest is plain."""
+    flight, holding.flight = holding.flight, None
+    flight.flush(session)
+    return _is_plain(session, transaction)
 
 
 def _is_plain(session: Session, transaction: SessionTransaction) -> bool:

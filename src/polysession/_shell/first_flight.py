@@ -71,10 +71,46 @@ def beginning_cursor(asynchronous: bool) -> Any:
     prepared, to_prepare = Prepare.YES, Prepare.SHOULD
     base: Any = psycopg.AsyncCursor if asynchronous else psycopg.Cursor
 
+    def exchange(pgconn: Any, send: Any) -> Generator[Any, Any, list[list[Any]]]:
+        """Send what `send` sends, and read the answers to each of its messages; at least the one that is an error.
+
+        A connection whose answers were not read to their end is closed: who reads next would take them for its own.
+        """
+        answers: list[list[Any]] = [[]]
+        refused: Exception | None = None
+        try:
+            pgconn.enter_pipeline_mode()
+            try:
+                send()
+            except errors.Error as error:  # libpq does not take it; what it took before is done all the same
+                refused = error
+            pgconn.pipeline_sync()
+            yield from generators.send(pgconn)
+            while (answer := (yield from generators.fetch(pgconn))) is None or answer.status != ends:
+                if answer is None:  # it was the last one to a statement
+                    answers.append([])
+                else:
+                    answers[-1].append(answer)
+            answers.pop()
+            pgconn.exit_pipeline_mode()
+        except errors.OperationalError:
+            if not has_failed(answers):
+                raise  # else the server has said why the link is lost, or what was wrong before it was
+        finally:
+            if pgconn.pipeline_status:
+                pgconn.finish()
+        if refused is not None and not has_failed(answers):
+            raise refused
+        return answers
+
+    def has_failed(answers: list[list[Any]]) -> bool:
+        return any(answer.status == failed for each in answers for answer in each)
+
     class BeginningCursor(base):  # type: ignore[misc]  # one text for the two classes of the driver
         """As the driver's."""
 
         polysession_base = base
+        polysession_exchange = staticmethod(exchange)
 
         _last_query: Any
         _query: Any
@@ -104,9 +140,11 @@ def beginning_cursor(asynchronous: bool) -> Any:
             """As `BaseCursor._maybe_prepare_gen`, behind BEGIN."""
             connection = self._conn
             how, name = self._get_prepared(text, prepare)
+            begin = connection._get_tx_start_command()
 
             def send() -> None:
                 pgconn = self._pgconn
+                pgconn.send_query_params(begin, None)
                 if how is to_prepare:
                     pgconn.send_prepare(name, text.query, param_types=text.types)
                 if how is to_prepare or how is prepared:
@@ -117,7 +155,7 @@ def beginning_cursor(asynchronous: bool) -> Any:
                     text.query, text.params, param_formats=text.formats, param_types=text.types, result_format=form
                 )
 
-            *before, answers = yield from _flight(self._pgconn, connection._get_tx_start_command(), send)
+            *before, answers = yield from exchange(self._pgconn, send)
             for answer in (one for each in before for one in each):
                 if answer.status == failed:
                     raise errors.error_from_result(answer, encoding=self._encoding)
@@ -126,41 +164,5 @@ def beginning_cursor(asynchronous: bool) -> Any:
                 connection._prepared.validate(key, how, name, answers)
             self._check_results(answers)
             self._set_results(answers)
-
-    def _flight(pgconn: Any, begin: bytes, send: Any) -> Generator[Any, Any, list[list[Any]]]:
-        """Send BEGIN and what `send` sends, and read the answers to each of them; at least the one that is an error.
-
-        A connection whose answers were not read to their end is closed: who reads next would take them for its own.
-        """
-        answers: list[list[Any]] = [[]]
-        refused: Exception | None = None
-        try:
-            pgconn.enter_pipeline_mode()
-            pgconn.send_query_params(begin, None)
-            try:
-                send()
-            except errors.Error as error:  # libpq does not take it; the transaction begins all the same
-                refused = error
-            pgconn.pipeline_sync()
-            yield from generators.send(pgconn)
-            while (answer := (yield from generators.fetch(pgconn))) is None or answer.status != ends:
-                if answer is None:  # it was the last one to a statement
-                    answers.append([])
-                else:
-                    answers[-1].append(answer)
-            answers.pop()
-            pgconn.exit_pipeline_mode()
-        except errors.OperationalError:
-            if not has_failed(answers):
-                raise  # else the server has said why the link is lost, or what was wrong before it was
-        finally:
-            if pgconn.pipeline_status:
-                pgconn.finish()
-        if refused is not None and not has_failed(answers):
-            raise refused
-        return answers
-
-    def has_failed(answers: list[list[Any]]) -> bool:
-        return any(answer.status == failed for each in answers for answer in each)
 
     return BeginningCursor

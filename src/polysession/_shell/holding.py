@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 import msgspec
 from sqlalchemy import inspect
@@ -40,9 +40,6 @@ from .pooled import reads_in_transaction
 from .room import Room
 from .sqlite import Begin
 from .watch import Watch, attach
-
-if TYPE_CHECKING:
-    from .together import Flight
 
 __all__ = ["Holding", "Models"]
 
@@ -138,8 +135,9 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """For a unit over several databases: the connections, which are committed one after the other in order."""
     leases: list[weakref.ref[Lease]] | None = None
     """Not None: between two statements its connections may serve others, since it has no transaction."""
-    flight: Flight | None = None
-    """The statements of its session that are being made ready to be sent together."""
+    flight: Any = None
+    """What is made ready to be sent together: several reads (`together`), or the last flush and COMMIT
+    (`last_flight`)."""
     options: Mapping[str, Mapping[str, Any]] = {}
     """For these connections: what a session is told of its transaction, which is begun for it here."""
     trail: Trail | None = None

@@ -87,6 +87,12 @@ def _commits_plainly(engine: Engine) -> bool:
     return not is_heard_by_others(guarded(Session)())
 
 
+def _commits_early(engine: Engine) -> bool:
+    from .last_flight import can_fly, is_heard  # for units that ask for it
+
+    return can_fly(engine) and not is_heard(guarded(Session)())
+
+
 def _takes_plainly(engine: Engine) -> bool:
     return guarded(Session) is not Guarded and is_plain(engine)
 
@@ -145,6 +151,13 @@ SHORTCUTS: Final = (
         "nobody who listens to the commits of all sessions; of one session, nothing that is pending at its end",
         "the session commits step by step",
         _commits_plainly,
+    ),
+    Shortcut(
+        "COMMIT in the flight of the last statement, for units that ask for it",
+        'outcome = "early", psycopg and a SQLAlchemy in versions that were read, nobody who listens to all sessions; '
+        "of one unit, a single object that is new or changed at its end, in one table",
+        "COMMIT takes a round trip of its own",
+        _commits_early,
     ),
     Shortcut(
         "the queries of batch() in one flight",

@@ -26,6 +26,7 @@ LISTENER = "one listener for the connections of all engines"
 SHORT = "untouched connections go back without being looked at by the pool"
 TAKEN = "a unit's connection taken and given back past SQLAlchemy's tables"
 PLAIN_COMMIT = "COMMIT past the session's own steps"
+EARLY = "COMMIT in the flight of the last statement, for units that ask for it"
 TOGETHER = "the queries of batch() in one flight"
 PREPARED = "the row of an exact outcome prepared"
 ONE_THREAD = "the whole unit of run_sync() in one thread"
@@ -68,17 +69,18 @@ def test_a_pooler_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 
 def test_which_driver(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """One flight and a prepared row are psycopg's, without a pooler; one thread for a unit is aiosqlite's."""
+    """COMMIT leaves early by psycopg; one flight and a prepared row are psycopg's, without a pooler; one thread for a
+    unit is aiosqlite's."""
     url = "postgresql+{}://nowhere.invalid/orders"
     file = tmp_path / "polysession.toml"
     file.write_text(f'[databases.orders]\nurl = "{url.format("psycopg")}"\npooler = "transaction"\n')
-    ways = (TOGETHER, PREPARED, ONE_THREAD)
+    ways = (EARLY, TOGETHER, PREPARED, ONE_THREAD)
     for source, used in {
-        url.format("psycopg"): (True, True, False),
-        str(file): (False, False, False),
-        url.format("asyncpg"): (False, False, False),
-        "sqlite+aiosqlite://": (False, False, True),
-        "sqlite+pysqlite://": (False, False, False),
+        url.format("psycopg"): (True, True, True, False),
+        str(file): (True, False, False, False),
+        url.format("asyncpg"): (False, False, False, False),
+        "sqlite+aiosqlite://": (False, False, False, True),
+        "sqlite+pysqlite://": (False, False, False, False),
     }.items():
         said = told(capsys, source)
         assert tuple(said[way] for way in ways) == used
@@ -128,7 +130,7 @@ def test_it_is_what_happens(
         monkeypatch.delitem(meeting.ASKS, "psycopg")  # a plain dict
     with FaultProxy.before(fresh_database("pg18").url("psycopg")) as proxy:
         said = told(capsys, proxy.url)
-        assert (said[BEGIN], said[ONE_QUESTION]) == (known, known)
+        assert (said[BEGIN], said[EARLY], said[ONE_QUESTION]) == (known, known, known)
         assert said[PLAIN_READS] is said[NO_ROLLBACK] is True
         with Sessions(proxy.url) as door:
 
