@@ -414,7 +414,26 @@ def _beginning() -> dict[str, Any]:
     if cls is not Shorter or Session.__init__.__module__ != Session.__module__:
         return {}
     made = vars(cls(close_resets_only=False, expire_on_commit=False))
-    return {name: value for name, value in made.items() if name not in _ITS_OWN}
+    return {name: value for name, value in made.items() if name not in _ITS_OWN} | {"dispatch": _heard(cls)}
+
+
+def _heard(cls: type[Session]) -> Any:
+    """Where SQLAlchemy looks for who listens to a session: the same for all of a class, until somebody listens to one
+    of them alone. It makes one for each (event/base.py, `dispatcher`, `_Dispatch`; event/registry.py, `listen`)."""
+    of_all: Any = Session.dispatch
+
+    class Heard(type(of_all)):  # type: ignore[misc]  # made by SQLAlchemy
+        __slots__ = ()
+
+        def _listen(self, event_key: Any, **kw: Any) -> None:
+            session = event_key.dispatch_target
+            session.dispatch = of_all._for_instance(session)
+            session.dispatch._listen(event_key, **kw)
+
+    heard = Heard(of_all, cls)
+    for name in heard._event_names:
+        getattr(heard, name)  # looked for once
+    return heard
 
 
 _ITS_OWN: Final = ("identity_map", "hash_key", "bind", "_new", "_deleted")

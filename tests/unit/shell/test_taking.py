@@ -16,6 +16,8 @@ from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.base import RootTransaction, Transaction
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.event.base import _Dispatch, dispatcher
+from sqlalchemy.event.registry import _EventKey
 from sqlalchemy.exc import InvalidRequestError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, object_session
 from sqlalchemy.orm.session import SessionTransactionState
@@ -26,7 +28,7 @@ from polysession._shell.guard import Guarded, Shorter, guarded
 from polysession._shell.taking import Taken
 from polysession.errors import SessionMisuse
 
-KNOWN = "72f7c12caa3b256a"
+KNOWN = "e49a018a4806e528"
 """Of the functions of SQLAlchemy that the module takes the place of."""
 ONE = text("select 1")
 
@@ -63,6 +65,10 @@ def read_for_it() -> str:
         RootTransaction,
         Transaction.__init__,
         DefaultDialect.do_execute,
+        dispatcher,
+        _Dispatch,
+        _EventKey.listen,
+        _EventKey.base_listen,
     ]
     return hashlib.sha256("".join(map(inspect.getsource, ways)).encode()).hexdigest()[:16]
 
@@ -147,7 +153,8 @@ def test_the_session_is_the_one_that_sqlalchemy_makes(door: Sessions, url: str, 
         assert found["hash_key"] != others.pop("hash_key") != expected.pop("hash_key")
         assert isinstance(found.pop("hash_key"), int)
         assert {name: shown(value) for name, value in found.items()} == expected
-        assert set(vars(one)) - {"hash_key", "_polysession_holding"} == set(expected)
+        assert set(vars(one)) - {"hash_key", "_polysession_holding", "dispatch"} == set(expected)
+        assert isinstance(one.dispatch, type(plain.dispatch))
         shared = {name for name, value in found.items() if value is others[name]}
         assert {type(found[name]).__name__ for name in shared} <= UNCHANGEABLE
     plain.close()
@@ -169,7 +176,7 @@ def test_a_session_is_found_by_its_objects(door: Sessions) -> None:
         session.flush()
         assert session.get(Thing, 1) is thing
     assert object_session(thing) is None
-    with door.begin() as session, door.begin(propagation="requires_new") as other:
+    with door.read() as session, door.read(propagation="requires_new") as other:
         found = session.get_one(Thing, 1)
         assert object_session(found) is session
         with pytest.raises(SessionMisuse):
@@ -265,6 +272,40 @@ def test_who_begins_to_listen_in_the_unit_is_told_of_its_end(door: Sessions, who
         session.execute(ONE)
         assert type(parts(session)[1]) is Taken
         event.listen({"engine": session.get_bind(), "session": session}[whose], name, hears(heard))
+    assert heard == [1]
+
+
+def test_a_listener_of_one_session_hears_that_one_alone(door: Sessions) -> None:
+    """Though all sessions know in one place who listens to them."""
+    heard: list[Any] = []
+    with door.read() as session, door.read(propagation="requires_new") as other:
+        assert session.dispatch is other.dispatch
+        event.listen(session, "do_orm_execute", hears(heard))
+        event.listen(session, "before_commit", hears(heard), once=True)
+        assert session.dispatch is not other.dispatch
+        other.execute(ONE)
+        assert heard == []
+        session.execute(ONE)
+        assert heard == [1]
+    assert heard == [1, 1]
+    with door.begin() as session:
+        assert session.dispatch is other.dispatch
+        session.execute(ONE)
+    assert heard == [1, 1]
+
+
+def test_a_listener_of_the_class_hears_all_sessions(door: Sessions) -> None:
+    """Also those that are open, and not any more when he is removed."""
+    heard: list[Any] = []
+    listener = hears(heard)
+    with door.begin() as session:
+        session.execute(ONE)
+        event.listen(Session, "do_orm_execute", listener)
+        try:
+            session.execute(ONE)
+        finally:
+            event.remove(Session, "do_orm_execute", listener)
+        session.execute(ONE)
     assert heard == [1]
 
 
