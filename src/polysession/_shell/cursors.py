@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import operator
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy.engine import Engine
@@ -24,8 +24,9 @@ from . import sqlite
 from .lease import Lease
 from .lease_cursor import LeaseCursor, OpenLeaseCursor
 from .sending import Send, wrap_sending
+from .verdicts import Judge, Order
 
-__all__ = ["Cursors", "answer_whole", "make_cursors"]
+__all__ = ["Cursors", "answer_whole", "keeping", "make_cursors"]
 
 Make = Callable[[Any], Any]
 """Makes a driver's cursor of a connection of DBAPI."""
@@ -78,7 +79,9 @@ def _lending_context(base: Any, make: Make) -> Any:
                 if loan.tenant is not None:
                     connection = self.root_connection
                     is_seen = connection._has_events or connection.engine._has_events  # others look at the cursor
-                    return OpenLeaseCursor(loan) if is_seen else LeaseCursor(loan)
+                    cursor = OpenLeaseCursor() if is_seen else LeaseCursor()
+                    cursor.loan = loan
+                    return cursor
                 pooled = loan.seat()
             return make(pooled.dbapi_connection)
 
@@ -131,12 +134,24 @@ def _note(cursor: LeaseCursor, own: Any) -> None:
 _ANY: Final = Cursors(_cursor, _cursor, _close, _note)
 
 
-def answer_whole(engine: Engine, cursors: Cursors, traces: Mapping[str, str | None]) -> None:
-    """Let the cursors of leases take a connection before a statement, and read its answer whole.
+def keeping(traces: Callable[[str], str | None]) -> Judge:
+    """The judge of leases: one is kept once a text may leave something on its connection, which `traces` says."""
 
-    `traces` says by what a text may leave something on its connection. Outside of all else that is done to send: what
-    is inside finds a connection.
-    """
+    def judge(text: str) -> Order | None:
+        return None if traces(text) is None else _keep
+
+    return judge
+
+
+def _keep(context: Any) -> None:
+    pooled = context.root_connection._dbapi_connection
+    if type(pooled) is Lease and pooled.loan.tenant is not None:
+        pooled.keep()
+
+
+def answer_whole(engine: Engine, cursors: Cursors) -> None:
+    """Let the cursors of leases take a connection before a statement, and read its answer whole. Outside of all else
+    that is done to send: what is inside finds a connection."""
     _, make, closes, notes = cursors
 
     def leased(send: Send) -> Send:
@@ -146,7 +161,7 @@ def answer_whole(engine: Engine, cursors: Cursors, traces: Mapping[str, str | No
             except AttributeError:  # one of the driver's
                 send(cursor, statement, parameters, context)
                 return
-            pooled = loan.seat() if traces[statement] is None else loan.keep()
+            pooled = loan.seat()
             own = None
             if loan.tenant.flight is not None:
                 own = loan.tenant.flight.seat(pooled.driver_connection)

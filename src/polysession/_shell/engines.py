@@ -41,7 +41,7 @@ from ..topology import Endpoint, Overload, Pooler, Reset, Topology
 from . import pooled, sqlite
 from .arguments import path_of_url, unreadable_query
 from .connecting import connecting, secrets_of, without_secrets
-from .cursors import answer_whole, make_cursors
+from .cursors import answer_whole, keeping, make_cursors
 from .ends import note_ends
 from .grace import uninterrupted
 from .hygiene import keep_clean
@@ -56,7 +56,6 @@ from .room import Room
 from .sending import committing, controlling, watch_statements
 from .unlogged import hide_rows
 from .uses import ASKING, FREE, REPEAT
-from .verdicts import Verdicts
 
 if TYPE_CHECKING:
     from .upkeep import Upkeep
@@ -268,11 +267,13 @@ class EngineRoom:
         if backend in _MYSQL and kind != Access.READ:
             judges.append(committing(dialects.of(backend).commits_before))
         lends = kind == Access.READ and not is_pooled
+        if lends:
+            judges.append(keeping(dialects.of(backend).traces.left_by))
         cursors = make_cursors(sync, lends=lends)
         watch_statements(sync, judges)
         if lends:
             lend(sync)
-            answer_whole(sync, cursors, Verdicts(dialects.of(backend).traces.left_by))
+            answer_whole(sync, cursors)
         if pool.reset is Reset.TOUCHED:
             shorten(sync, is_changed if kind == Access.READ and not is_sqlite else None)
         _share(sync, (str(kind), is_pooled, pool.reset))

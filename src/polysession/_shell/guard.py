@@ -80,19 +80,20 @@ class Guarded(Session):
             holding.check()
         direct = holding.direct
         if direct is None:
-            if holding.access is _READ and isinstance(clause, UpdateBase):
-                raise _read_only(holding, type(clause).__name__.upper())
-            if holding.awaits and not getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False):
-                misplaced = lazy_load_while_async(sys._getframe(1), str(holding.kind), holding.name, holding.origin)
-                if misplaced is not None:
-                    raise misplaced
-            direct = holding.only
-            if holding.is_connected:
-                pass
-            elif direct is not None and holding.kind is _UNIT:
-                asking.asker = holding  # the common case of `ask`
-            else:
-                holding.ask(self)
+            direct = holding.direct_reads
+            if direct is None or isinstance(clause, UpdateBase):
+                if holding.access is _READ and isinstance(clause, UpdateBase):
+                    raise _read_only(holding, type(clause).__name__.upper())
+                if holding.awaits and not getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False):
+                    misplaced = lazy_load_while_async(sys._getframe(1), str(holding.kind), holding.name, holding.origin)
+                    if misplaced is not None:
+                        raise misplaced
+                direct = holding.only
+                if not holding.is_connected:
+                    if direct is not None and holding.kind is _UNIT:
+                        asking.asker = holding  # the common case of `ask`
+                    else:
+                        holding.ask(self)
         if direct is not None and bind is None and mapper is None and not holding.models.names_tables:
             return direct  # the common case of `bind_for`
         return holding.bind_for(self, mapper, clause, bind, kw)

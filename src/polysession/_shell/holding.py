@@ -146,6 +146,8 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """For a unit over one database: its session has taken its connection, and asks for no other one."""
     direct: Engine | None = None
     """For a unit that writes, of threads: `only`, as soon as it is connected."""
+    direct_reads: Engine | None = None
+    """The same for one that reads."""
     begun_in: weakref.ref[SessionTransaction] | None = None
     """For a session that its owner ends: the transaction for which it has taken its connection."""
     commit_sent: bool = False

@@ -26,7 +26,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from .lease_cursor import OpenLeaseCursor
-from .loan import Loan, Tenant
+from .loan import Loan, Tenant, release
 
 if TYPE_CHECKING:
     from .pool import FairPool
@@ -96,11 +96,19 @@ class Lease(PoolProxiedConnection):
         """A cursor: of a lent connection one that takes the connection when it is executed."""
         if self.loan.tenant is None:
             return self.seat().cursor(*args, **kwargs)
-        return OpenLeaseCursor(self.loan)
+        cursor = OpenLeaseCursor()
+        cursor.loan = self.loan
+        return cursor
 
     def close(self) -> None:
         """Give the connection back. A second call does nothing."""
         self._close_special()
+
+    def go(self) -> None:
+        """`close` for who knows that it may move: nothing is open on what it has."""
+        connection = self._taken_out()
+        if connection is not None:
+            release(connection)
 
     def _close_special(self, transaction_reset: bool = False) -> None:
         was_reset = transaction_reset or self.may_move

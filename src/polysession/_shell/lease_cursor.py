@@ -22,9 +22,10 @@ class LeaseCursor:
     """A cursor of a lent connection. SQLAlchemy's statements are answered whole, and their rows are handed out here.
 
     Who executes by himself gets a cursor of the driver, and has the lease kept. One is made for every statement: what
-    it is at first stands in the class, so that making it costs one attribute.
+    it is at first stands in the class, so that making it costs one attribute, which is `loan`.
     """
 
+    loan: Loan
     cursor: Any = None
     """The driver's cursor: while the statement is under way, or for as long as somebody uses it by himself."""
     description: Any = None
@@ -33,9 +34,6 @@ class LeaseCursor:
     """Those that were not handed out yet."""
     _invalidate_schema_cache_asof: Any = None
     """What SQLAlchemy's dialect of asyncpg writes on every cursor."""
-
-    def __init__(self, loan: Loan) -> None:
-        self.loan = loan
 
     def close(self) -> None:
         """Forget the rows. After an error, SQLAlchemy has looked at the connection and lets go of it."""

@@ -45,14 +45,13 @@ def watch_statements(engine: Engine, judges: Sequence[Judge]) -> None:
                 for order in orders:
                     order(context)
             try:
-                connection = context.root_connection
-                watch: Watch = connection._polysession_watch  # as `watch_of`
+                watch: Watch = context.root_connection._polysession_watch  # as `watch_of`
             except AttributeError:  # nobody's of ours uses it, or SQLAlchemy gets to know a server
                 send(cursor, statement, parameters, context)
                 return
             heeds = watch.heeds
             if heeds:
-                watch.heed(connection, statement)
+                watch.heed(context.root_connection, statement)
             began = watch.began = now()
             if began - watch.ended > watch.patience:
                 watch.resumed(began)
@@ -62,10 +61,11 @@ def watch_statements(engine: Engine, judges: Sequence[Judge]) -> None:
                 else:
                     send(cursor, statement, parameters, context)
             except BaseException as error:
-                watch.failed(error, connection)
+                watch.failed(error, context.root_connection)
                 raise
             else:
-                watch.aborted = None  # an aborted transaction takes no statement but a return to a savepoint
+                if heeds:
+                    watch.aborted = None  # an aborted transaction takes no statement but a return to a savepoint
             finally:
                 if heeds and watch.in_use is not None:
                     watch.in_use.release()

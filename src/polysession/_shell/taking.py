@@ -139,6 +139,8 @@ def take(session: Any, holding: Holding, asked: Any) -> Connection | None:
                 refuse_autocommit(connection, holding)
             if not holding.awaits:
                 holding.direct = engine
+        elif not holding.awaits:
+            holding.direct_reads = engine
         holding.is_connected = True
         holding.took(connection, made.info)
         if type(pooled) is Lease and holding.leases is not None and "isolation_level" not in engine._execution_options:
@@ -192,7 +194,7 @@ def give_back(transaction: Any, holding: Holding) -> bool:
         go = pooled.go if type(pooled) is Proxied else pooled.close
     elif type(pooled) is Lease and pooled.may_move:
         root.is_active = False
-        go = pooled.close
+        go = pooled.go
     else:
         return False
     session._transaction = connection._transaction = connection._dbapi_connection = None

@@ -89,8 +89,8 @@ class Watch:
         """In seconds of `time.monotonic()`."""
         self.allowed = deadline
         self.heeds = deadline_at is not None
-        """Something has to be looked at before each of its statements: a deadline or limit, a lost transaction, a trail
-        to be left, or whether it is in use. Set with the first of them, so that all are one question."""
+        """Something has to be looked at before each of its statements: a deadline or limit, a transaction that is lost
+        or aborted, a trail to be left, whether it is in use. Set with the first of them: all are one question."""
         self.bounds: list[tuple[Any, float | None, float | None]] = []
         """The deadlines around the one in force, while a part of the unit has one of its own."""
         self.bound_at = math.inf
@@ -248,6 +248,7 @@ class Watch:
                 self.lose(error)
             elif dialects.of(backend).capabilities.errors_abort and said_by_server(error):
                 self.aborted = error
+                self.heeds = True
         elif said_by_server(error) and pooled.begin_anew(connection):
             self.limits.pop(connection.engine, None)
 
