@@ -270,10 +270,10 @@ class EngineRoom:
         if lends:
             judges.append(keeping(dialects.of(backend).traces.left_by))
         cursors = make_cursors(sync, lends=lends)
-        watch_statements(sync, judges)
+        orders = watch_statements(sync, judges)
         if lends:
             lend(sync)
-            answer_whole(sync, cursors)
+            answer_whole(sync, cursors, orders)
         if pool.reset is Reset.TOUCHED:
             shorten(sync, is_changed if kind == Access.READ and not is_sqlite else None)
         _share(sync, (str(kind), is_pooled, pool.reset))

@@ -102,11 +102,15 @@ class Loan(msgspec.Struct, eq=False):
         had = self.had
         if had is None or self.is_kept or self.tenant is None:
             return
-        room = self.room
         self.had = None  # never in two places: an interrupt would have it shared
-        room.resting[self.key] = had
+        self.room.resting[self.key] = had
+        del had
+        self.offer()
+
+    def offer(self) -> None:
+        """It rests: whoever waits has it now, and it goes if its pool is closed."""
+        room = self.room
         if room.seats.waiters:
-            del had
             self.pool.recall()
         elif self.pool.disposed and (rested := room.resting.pop(self.key, None)) is not None:
             release(rested[1])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy.engine import Connection, Engine
@@ -30,8 +30,9 @@ Send: TypeAlias = Callable[[Any, str, Any, Any], None]
 """Sends a statement: a cursor, the text, its parameters, SQLAlchemy's context of the execution."""
 
 
-def watch_statements(engine: Engine, judges: Sequence[Judge]) -> None:
-    """Wrap the methods of the engine's dialect that send a statement; the orders of the first judge go first."""
+def watch_statements(engine: Engine, judges: Sequence[Judge]) -> Mapping[str, object | None]:
+    """Wrap the methods of the engine's dialect that send a statement; the orders of the first judge go first. Answers
+    for which texts there are some."""
     dialect: Any = engine.dialect
     verdicts: Verdicts[tuple[Order, ...]] = Verdicts(_together(judges))
     now = time.perf_counter
@@ -88,6 +89,7 @@ def watch_statements(engine: Engine, judges: Sequence[Judge]) -> None:
 
     dialect.do_rollback_to_savepoint = forgiving(dialect.do_rollback_to_savepoint)
     wrap_sending(dialect, watched)
+    return verdicts
 
 
 def wrap_sending(dialect: Any, wrap: Callable[[Send], Send]) -> None:

@@ -17,7 +17,15 @@ from polysession._shell.cursors import _note, make_cursors
 from polysession._shell.lease import lease_of
 from polysession._shell.lease_cursor import LeaseCursor, OpenLeaseCursor
 
+from .driver import EVENTS, interrupt_at
+
 ONE = sa.text("select 1")
+FILES = (
+    "polysession/_shell/cursors.py",
+    "polysession/_shell/lease.py",
+    "polysession/_shell/lease_cursor.py",
+    "polysession/_shell/loan.py",
+)
 
 
 @pytest.fixture
@@ -66,6 +74,25 @@ def test_a_connection_that_is_closed_closes_what_was_not_refuse_unread(sessions:
     driver.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed cursor"):
         cursor.fetchone()
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_interrupt_in_a_statement_loses_no_connection(sessions: Sessions, event: str) -> None:
+    """Wherever it comes while a lent connection is used for a statement."""
+
+    def work() -> None:
+        with sessions.read() as session:
+            session.execute(ONE).one()
+            session.execute(ONE).one()
+
+    work()
+    number, is_reached = 0, True
+    while is_reached:
+        number += 1
+        is_reached = interrupt_at(number, FILES, work, event=event)
+        assert not sessions.connections(), f"interrupted at {event} {number}"
+    assert number > 100
+    work()
 
 
 def test_the_adapters_are_known() -> None:
