@@ -62,7 +62,9 @@ def asyncpg_cursors() -> tuple[Make, Make]:
     """That of asyncpg, which prepares its statements: they are judged once, and looked at when they are run."""
     from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_cursor
 
-    return AsyncAdapt_asyncpg_cursor, AsyncAdapt_asyncpg_cursor
+    from . import ahead
+
+    return ahead.beginning_cursor() if ahead.is_known() else AsyncAdapt_asyncpg_cursor, AsyncAdapt_asyncpg_cursor
 
 
 def note_asyncpg(cursor: LeaseCursor, own: Any) -> None:

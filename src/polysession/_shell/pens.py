@@ -253,24 +253,32 @@ def connection_number(driver: Any) -> int:
 
 @functools.cache
 def marking_connection() -> Any:
-    """asyncpg's connection, whose transaction sends a row with its COMMIT.
+    """asyncpg's connection, whose transaction sends a row with its COMMIT, and BEGIN with a statement (`ahead`).
 
     asyncpg's `Transaction.commit` sends its text by the connection's public `execute` (asyncpg, transaction.py), which
     without arguments is a simple query and may have several statements (asyncpg documentation, Connection.execute).
     """
     import asyncpg
 
+    from .ahead import message  # whoever uses another driver needs none of it
+
     class MarkingConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver's stubs are optional
         """For writes."""
 
-        __slots__ = ("polysession_marker",)
+        __slots__ = ("polysession_ahead", "polysession_marker")
 
         def __init__(self, *args: Any, **named: Any) -> None:
             self.polysession_marker = ""
+            self.polysession_ahead = False
+            """What comes next is a statement that is prepared, with which BEGIN may leave."""
             super().__init__(*args, **named)
 
         async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
             """As `asyncpg.Connection.execute`."""
+            if self.polysession_ahead and query.startswith("BEGIN"):
+                self.polysession_ahead = False
+                self._transport.write(message(query))
+                return "BEGIN"
             if not self.polysession_marker or query != "COMMIT;":
                 return str(await super().execute(query, *args, timeout=timeout))
             try:

@@ -1,0 +1,88 @@
+"""BEGIN in the flight of the first statement, with asyncpg: a unit that writes waits for the server once less.
+
+asyncpg has no pipeline, and sends BEGIN by a query of its own. But a statement that is prepared is run by Bind, Execute
+and Sync, and what the protocol skips while it waits for the answers of these (ParseComplete, BindComplete) or
+overwrites (CommandComplete) is all that the server says to BEGIN. So BEGIN is written before them, in messages of the
+extended protocol without a Sync of its own: the server runs it first, and skips the statement if it fails (PostgreSQL
+documentation, "Message Flow"). What an error of the server leaves behind is what it left before: an open transaction
+that has failed. After parameters that cannot be sent BEGIN has left alone, and its answers come with those of ROLLBACK.
+
+Only a statement that is prepared goes this way, so that nothing is asked in between; cursors of the server and
+executemany go SQLAlchemy's way. Used are the transport of asyncpg's connection, and of SQLAlchemy's adapter the
+transaction, the lock and the cache of what is prepared (SQLAlchemy 2.1, dialects/postgresql/asyncpg.py): only of
+versions that were read (`is_known`).
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import Any, Final
+
+from . import known
+
+__all__ = ["KNOWN", "beginning_cursor", "is_known", "message"]
+
+KNOWN: Final = frozenset(((0, 30), (0, 31), (0, 32)))
+"""The versions of asyncpg that were read; tests/unit/shell/test_ahead.py fails for another."""
+
+
+@functools.cache
+def is_known() -> bool:
+    """This version of asyncpg is known, and this one of SQLAlchemy."""
+    import asyncpg
+
+    version = tuple(int(part) for part in asyncpg.__version__.split(".")[:2] if part.isdigit())
+    return version in KNOWN and known.IS_KNOWN
+
+
+@functools.lru_cache(maxsize=64)
+def message(text: str) -> bytes:
+    """What has the server run a statement without parameters and rows: Parse, Bind and Execute of no name."""
+    parse = b"\0" + text.encode() + b"\0" + struct.pack("!h", 0)
+    bind = b"\0\0" + struct.pack("!hhh", 0, 0, 0)
+    execute = b"\0" + struct.pack("!i", 0)
+    parts = ((b"P", parse), (b"B", bind), (b"E", execute))
+    return b"".join(kind + struct.pack("!i", len(body) + 4) + body for kind, body in parts)
+
+
+@functools.cache
+def beginning_cursor() -> Any:
+    """The subclass of SQLAlchemy's cursor that lets BEGIN leave with its statement, on connections that can do that
+    (`pens.marking_connection`)."""
+    from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_cursor
+
+    base: Any = AsyncAdapt_asyncpg_cursor
+
+    class BeginningCursor(base):  # type: ignore[misc]  # its methods have no types
+        """As SQLAlchemy's."""
+
+        __slots__ = ()
+
+        def execute(self, operation: Any, parameters: Any = None) -> None:
+            adapter: Any = self._adapt_connection
+            if adapter._transaction is not None or not self._is_prepared(adapter, operation):
+                super().execute(operation, parameters)
+                return
+            driver = adapter._connection
+            driver.polysession_ahead = True
+            try:
+                super().execute(operation, parameters)
+            finally:
+                driver.polysession_ahead = False
+
+        def _is_prepared(self, adapter: Any, operation: Any) -> bool:
+            """As `AsyncAdapt_asyncpg_connection._prepare` finds it: nothing has to be asked before it is run."""
+            asof: Any = self._invalidate_schema_cache_asof
+            cache = adapter._prepared_statement_cache
+            if cache is None or adapter.autocommit or adapter._execute_mutex.locked():
+                return False
+            if asof > adapter._invalidate_schema_cache_asof or not hasattr(adapter._connection, "polysession_ahead"):
+                return False
+            statement, _, prepared_at = cache.get(operation, _NONE)
+            return prepared_at > asof and bool(statement.get_name())  # BEGIN takes the place of what has no name
+
+    return BeginningCursor
+
+
+_NONE: Final = (None, None, float("-inf"))
