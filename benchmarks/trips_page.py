@@ -31,8 +31,8 @@ $ make bench ARGS="trips --record"
   psycopg's own `pipeline()`.
 - A read unit sends no BEGIN and no ROLLBACK: each of its statements is one round trip. It still notices a server that
   has closed the connection, by its socket.
-- With psycopg BEGIN leaves with the first statement
-  ([decision 32](decisions/0032-begin-in-the-first-flight.md)); asyncpg sends it alone. No ROLLBACK follows a COMMIT.
+- With psycopg and asyncpg BEGIN leaves with the first statement
+  ([decision 32](decisions/0032-begin-in-the-first-flight.md)). No ROLLBACK follows a COMMIT.
 
 The counts are the same on every machine; `tests/conformance/test_round_trips.py` holds ours.
 """

@@ -30,7 +30,7 @@ does nothing, reads a row."""
 
 
 async def test_round_trips(cell: Cell) -> None:
-    """A unit that does nothing sends nothing; BEGIN takes no round trip with psycopg and asyncpg; all others are known, too."""
+    """A unit that does nothing sends nothing; on PostgreSQL BEGIN takes no round trip; all others are known, too."""
     if cell.engine == "sqlite":
         cell.differs("SQLite has no round trips")
         return

@@ -64,11 +64,17 @@ def _plain(engine: AnyEngine) -> Engine:
 
 
 def _begins_with_statement(engine: Engine) -> bool:
-    if engine.dialect.driver != "psycopg":
-        return False
-    from . import first_flight  # whoever uses another driver needs none of it
+    match engine.dialect.driver:
+        case "psycopg":
+            from . import first_flight  # whoever uses another driver needs none of it
 
-    return bool(first_flight.arguments(engine.dialect))
+            return bool(first_flight.arguments(engine.dialect))
+        case "asyncpg":
+            from . import ahead  # as above
+
+            return ahead.is_known()
+        case _:
+            return False
 
 
 def _asks_once(engine: Engine) -> bool:
@@ -124,7 +130,7 @@ SHORTCUTS: Final = (
     ),
     Shortcut(
         "BEGIN in the flight of the first statement",
-        "psycopg in a version whose cursor was read, and a libpq with pipelines",
+        "psycopg in a version whose cursor was read, and a libpq with pipelines; or asyncpg in one that was read",
         "BEGIN takes a round trip of its own, if the driver sends one",
         _begins_with_statement,
     ),
