@@ -37,7 +37,7 @@ def said(*texts: str, swallow: bool = False, **parameters: Any) -> Work:
         for text in texts:
             named = {name: value for name, value in parameters.items() if f":{name}" in text}
             try:
-                result = await session.execute(sa.text(text), named)
+                result: Any = await session.execute(sa.text(text), named)
             except SQLAlchemyError as error:
                 if not swallow:
                     raise
