@@ -292,7 +292,8 @@ class Shorter(Guarded):
         return True
 
     def _autoflush(self) -> None:
-        if self._new or self._deleted or self.identity_map._modified:  # else `flush` would find the session clean
+        objects = self.__dict__.get("identity_map")
+        if self._new or self._deleted or (objects is not None and objects._modified):  # else it is clean
             super()._autoflush()
 
     def _connection_for_bind(self, engine: Any, execution_options: Any = None, **kw: Any) -> Connection:
