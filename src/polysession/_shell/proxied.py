@@ -20,12 +20,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy.engine import Engine
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.pool.base import _ConnectionFairy, _finalize_fairy, reset_rollback
 
 from . import known
 from .hygiene import forget_use, is_untouched
 from .liveness import LIFE
+from .notes import HOLDING
 from .over import SAYS_IDLE, is_over
 
 if TYPE_CHECKING:
@@ -76,18 +78,37 @@ def _is_done(says_idle: Callable[[Any], bool], is_changed: Callable[[Any], bool]
 def shorten_alone(pool: FairPool) -> None:
     """The same for a pool below an engine that the application made, where the pool would roll back and nothing else,
     and what the driver says of its transaction is all that there is to know."""
-    driver = getattr(pool._dialect, "driver", "")
-    if known.IS_KNOWN and driver in _TELL_ALL and pool._reset_on_return is reset_rollback and not pool._pre_ping:
-        pool.is_done, pool.heard = _is_idle(SAYS_IDLE[driver]), 0
+    dialect: Any = pool._dialect
+    is_idle = _IS_IDLE.get(getattr(dialect, "driver", ""))
+    if (
+        known.IS_KNOWN
+        and is_idle is not None
+        and getattr(dialect.do_rollback, "__func__", None) is DefaultDialect.do_rollback
+        and pool._reset_on_return is reset_rollback
+        and not pool._pre_ping
+    ):
+        # our own listeners hear of every pool of this class, and do nothing with a connection that is nobody's
+        pool.is_done, pool.heard = is_idle, max(map(_ours, (pool.dispatch.reset, pool.dispatch.checkin)))
 
 
-@functools.cache
 def _is_idle(says_idle: Callable[[Any], bool]) -> IsDone:
-    return lambda record, *_: says_idle(record.info[LIFE].driver)
+    def is_done(record: Any, *_: bool) -> bool:
+        try:
+            return HOLDING not in record.info and says_idle(record.dbapi_connection)
+        except AttributeError:
+            return False  # the application's `creator` makes something else of it
+
+    return is_done
 
 
-_TELL_ALL: Final = ("psycopg", "pysqlite")
-"""Drivers below which SQLAlchemy keeps no state of a transaction itself."""
+def _psycopg(driver: Any) -> bool:
+    """A transaction in two phases that is prepared is none of the server's any more; psycopg goes on with it until it
+    is told what becomes of it (psycopg, _connection_base.py: `_tpc`)."""
+    return driver._tpc is None and SAYS_IDLE["psycopg"](driver)
+
+
+_IS_IDLE: Final = {"psycopg": _is_idle(_psycopg), "pysqlite": _is_idle(SAYS_IDLE["pysqlite"])}
+"""By drivers below which SQLAlchemy keeps no state of a transaction itself."""
 
 
 def is_shortened(pool: FairPool) -> bool:

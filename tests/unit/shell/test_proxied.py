@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Engine
 from sqlalchemy.pool import base
+from tests.engines.targets import FreshDatabase
 
 from polysession import Sessions
 from polysession._shell import known, proxied
+from polysession.pools import FairPool
 
 KNOWN = "f8a55ba5c152a559"
 """Of the functions of SQLAlchemy that the module takes the place of."""
@@ -229,3 +235,117 @@ def test_one_that_was_closed_is_not_used(door: Sessions) -> None:
     kept.close()
     assert not kept.is_valid
     assert kept.dbapi_connection is None
+
+
+# -- a pool alone, below an engine of the application's
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Engine]:
+    """An engine of the application's, with one connection."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'alone.db'}", poolclass=FairPool, pool_size=1)
+    yield engine
+    engine.dispose()
+
+
+def borrow(engine: Engine) -> object:
+    """Take its connection, give it back, and answer whose it was."""
+    with engine.begin() as connection:
+        assert connection.scalar(text("select 1")) == 1
+        return connection.connection.driver_connection
+
+
+def test_alone_the_shorter_way(alone: Engine) -> None:
+    """Nothing of SQLAlchemy's pool runs where the driver says that nothing is open."""
+    used = borrow(alone)
+    assert calls_of(base._finalize_fairy, lambda: borrow(alone)) == 0
+    assert borrow(alone) is used
+
+
+def test_alone_below_a_door(alone: Engine) -> None:
+    """What a unit had comes back the long way, on which it is forgotten who had it."""
+    borrow(alone)
+    with Sessions(alone) as sessions:
+        used(sessions)
+        assert calls_of(base._finalize_fairy, lambda: used(sessions)) == 1
+        assert calls_of(base._finalize_fairy, lambda: borrow(alone)) == 0
+
+
+def test_alone_its_notes_may_be_cleared(alone: Engine) -> None:
+    """They are the application's too; a connection of which nothing is known any more is not used again."""
+    taken = alone.raw_connection()
+    taken.info.clear()
+    taken.close()
+    assert alone.pool.checkedout() == 0  # type: ignore[attr-defined]  # a pool of ours
+    borrow(alone)
+
+
+def test_alone_a_dialect_that_rolls_back_in_its_own_way(tmp_path: Path) -> None:
+    """It is asked to, also where the driver says that nothing is open."""
+    asked = 0
+
+    class Own(SQLiteDialect_pysqlite):
+        supports_statement_cache = True
+
+        def do_rollback(self, dbapi_connection: Any) -> None:
+            nonlocal asked
+            asked += 1
+            super().do_rollback(dbapi_connection)  # type: ignore[no-untyped-call]  # it has no types
+
+    registry.impls["sqlite.own"] = lambda: Own
+    engine = create_engine(f"sqlite+own:///{tmp_path / 'own.db'}", poolclass=FairPool)
+    try:
+        borrow(engine)
+        before = asked
+        borrow(engine)
+        assert asked == before + 1
+    finally:
+        engine.dispose()
+        del registry.impls["sqlite.own"]
+
+
+class Odd:
+    """A connection of the application's own making, of which one cannot ask whether a transaction is open."""
+
+    def __init__(self, link: sqlite3.Connection) -> None:
+        self.link = link
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "in_transaction":
+            raise AttributeError(name)
+        return getattr(self.link, name)
+
+
+def test_alone_a_connection_that_cannot_be_asked(tmp_path: Path) -> None:
+    """It goes the long way."""
+    engine = create_engine(
+        "sqlite://", creator=lambda: Odd(sqlite3.connect(tmp_path / "odd.db")), poolclass=FairPool, pool_size=1
+    )
+    try:
+        borrow(engine)
+        assert calls_of(base._finalize_fairy, lambda: borrow(engine)) == 1
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.pg
+@pytest.mark.parametrize("prepares", [False, True])
+def test_alone_a_transaction_in_two_phases(fresh_database: Callable[[str], FreshDatabase], prepares: bool) -> None:
+    """Once it is prepared the server has nothing open, and psycopg has: the connection is not used again."""
+    engine = create_engine(fresh_database("pg18").url("psycopg"), poolclass=FairPool, pool_size=1)
+    try:
+        used = borrow(engine)
+        assert calls_of(base._finalize_fairy, lambda: borrow(engine)) == 0
+        taken: Any = engine.raw_connection()
+        xid = taken.xid(1, "left", "here")
+        taken.tpc_begin(xid)
+        taken.cursor().execute("select 1")
+        if prepares:
+            taken.tpc_prepare()
+        taken.close()
+        assert borrow(engine) is not used
+        if prepares:
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text(f"rollback prepared '{xid}'"))
+    finally:
+        engine.dispose()
