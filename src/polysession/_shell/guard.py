@@ -382,21 +382,22 @@ def session_of_unit(holding: Holding, engine: Engine | None, keywords: dict[str,
 
     It is closed right after its commit: expiring its objects would only make them unreadable.
     """
-    if keywords or not _BEGINNING:
+    if keywords or not _BEGINNING or Session.__init__ is not _init:
         session = guarded(Session)(bind=engine, close_resets_only=False, expire_on_commit=False, **keywords)
         cast("Guarded", session)._polysession_holding = holding
         holding.sync = session
         return session
-    session = holding.sync = _new(Shorter)
+    session = _new(Shorter)
     had = session.__dict__ = _BEGINNING.copy()
     had["bind"], had["_new"], had["_deleted"], had["_polysession_holding"] = engine, {}, {}, holding
+    holding.sync = session  # last: an interrupt leaves none that is half made
     return session
 
 
 def async_session_of_unit(holding: Holding, engine: Any, keywords: dict[str, Any]) -> AsyncSession:
     """The same for asyncio."""
     cls = guarded(AsyncSession.sync_session_class)
-    if keywords or not _BEGINNING or cls is not Shorter or AsyncSession.__init__.__module__ != AsyncSession.__module__:
+    if keywords or not _BEGINNING or cls is not Shorter or AsyncSession.__init__ is not _init_async:
         session = AsyncSession(
             bind=engine, sync_session_class=cls, close_resets_only=False, expire_on_commit=False, **keywords
         )
@@ -441,6 +442,8 @@ def _heard(cls: type[Session]) -> Any:
 _ITS_OWN: Final = ("identity_map", "hash_key", "bind", "_new", "_deleted")
 _new: Final = Shorter.__new__
 _new_async: Final = AsyncSession.__new__
+_init, _init_async = Session.__init__, AsyncSession.__init__
+"""SQLAlchemy's, unless somebody has put another one there before us; who does it later is heard."""
 
 
 def holding_of(session: Session) -> Holding | None:

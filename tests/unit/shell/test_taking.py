@@ -164,6 +164,20 @@ UNCHANGEABLE = {"Engine", "NoneType", "_SessionCloseState", "bool", "immutabledi
 """What two sessions may share."""
 
 
+def test_a_session_class_that_somebody_has_patched(door: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does something whenever a session is made is called for those of units, too."""
+    made: list[Session] = []
+    plainly = Session.__init__
+
+    def noting(self: Session, *args: Any, **named: Any) -> None:
+        made.append(self)
+        plainly(self, *args, **named)
+
+    monkeypatch.setattr(Session, "__init__", noting)
+    with door.begin() as session:
+        assert made == [session]
+
+
 def test_a_session_is_found_by_its_objects(door: Sessions) -> None:
     """It is entered where SQLAlchemy looks for it when it gets its first object, by whatever way."""
     with door.begin() as session:
