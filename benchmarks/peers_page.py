@@ -45,8 +45,8 @@ trips and instructions are the same on a busy machine, and tests hold ours; time
 """
 
 _BARS_AFTER: Final = """
-"In one flight" is the last statement together with COMMIT, which polysession does not do. The bar of asyncpg for
-writing a row needs it too.
+"In one flight" is the last statement together with COMMIT, for units that [ask for it](howto/early-commit.md). The bar
+of asyncpg for writing a row needs it too, and it is not there for asyncpg.
 
 ## Time
 
@@ -104,8 +104,6 @@ Microseconds for a row that is read in a unit of its own. The lower quartile of 
 """,
 }
 
-_ABSENT: Final = {True: "not there", False: "not measured"}
-
 
 def recorded() -> Mapping[str, Any]:
     """The recorded figures."""
@@ -119,7 +117,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for judged in bars.judge(rows):
         bar = judged.bar
         ratio = "" if judged.ratio is None else f"{judged.ratio:.2f}"
-        reached = "yes" if judged.met else "**no**" if judged.ours is not None else _ABSENT[bar.side == bars.ONE_FLIGHT]
+        reached = "yes" if judged.met else "**no**" if judged.ours is not None else "not measured"
         sign = "≤" if bar.most else "≥"
         unit = f" {bar.unit}" if bar.of == "value" and bar.unit else ""
         cells = (

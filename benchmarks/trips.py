@@ -19,8 +19,8 @@ from .table import make_table
 __all__ = ["WORKS", "measure"]
 
 _TARGETS: Final = ("pg18", "mariadb")
-_SIDES: Final = (threads.OURS, threads.SESSION, threads.PING)
-_SIDES_ASYNC: Final = (tasks.OURS, tasks.SESSION, tasks.PING)
+_SIDES: Final = (threads.OURS, threads.ONE_FLIGHT, threads.SESSION, threads.PING)
+_SIDES_ASYNC: Final = (tasks.OURS, tasks.ONE_FLIGHT, tasks.SESSION, tasks.PING)
 _RAW: Final = {"psycopg": threads.POOL, "psycopg, asyncio": tasks.PSYCOPG_POOL, "asyncpg, asyncio": tasks.ASYNCPG_POOL}
 
 Row = dict[str, Any]

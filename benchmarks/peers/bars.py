@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from . import counted, several, sqlite, tasks, threads
 from .works import AT_ONCE, CHANGE, NOTHING, READ, TEN, WRITE
 
-__all__ = ["ASYNCPG", "BARS", "ONE_FLIGHT", "PSYCOPG", "SYNC", "Bar", "Judged", "judge"]
+__all__ = ["ASYNCPG", "BARS", "PSYCOPG", "SYNC", "Bar", "Judged", "judge"]
 
 Of = Literal["value", "ratio"]
 """What has to reach the bar: our figure itself, or its ratio to the peer's."""
@@ -20,8 +20,6 @@ Of = Literal["value", "ratio"]
 SYNC: Final = "psycopg"
 PSYCOPG: Final = "psycopg, asyncio"
 ASYNCPG: Final = "asyncpg, asyncio"
-ONE_FLIGHT: Final = "polysession, one flight"
-"""Who asks for it: the last statement together with COMMIT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +77,7 @@ def _trips() -> Iterable[Bar]:
             yield Bar(figure=f"round trips: {work}", kind="trips", work=work, where=where, bar=bar, peer=peer)
         for work, bar in ((WRITE, 1), (CHANGE, 2)) if where != ASYNCPG else ():
             figure = f"round trips: {work}, in one flight"
-            yield Bar(figure=figure, kind="trips", work=work, where=where, bar=bar, peer=peer, side=ONE_FLIGHT)
+            yield Bar(figure=figure, kind="trips", work=work, where=where, bar=bar, peer=peer, side=threads.ONE_FLIGHT)
         figure = "round trips: a unit that does nothing"
         yield Bar(figure=figure, kind="trips", work=NOTHING, where=where, bar=0, peer=peer)
 

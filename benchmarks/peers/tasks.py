@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from polysession import AsyncSessions
 
 from ..table import Item
+from .threads import ONE_FLIGHT
 from .works import AT_ONCE, CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Works, native, texts
 
-__all__ = ["ASYNCPG_POOL", "OURS", "PING", "PSYCOPG_POOL", "SESSION", "MakeAsync", "sides"]
+__all__ = ["ASYNCPG_POOL", "ONE_FLIGHT", "OURS", "PING", "PSYCOPG_POOL", "SESSION", "MakeAsync", "sides"]
 
 MakeAsync = Callable[[str, int], AbstractAsyncContextManager[Works]]
 
@@ -29,6 +30,7 @@ def sides(driver: str) -> dict[str, MakeAsync]:
     """The sides for this driver."""
     return {
         OURS: _ours,
+        ONE_FLIGHT: lambda url, size: _ours(url, size, "early"),
         **_RAW.get(driver, {}),
         SESSION: _session,
         PING: lambda url, size: _session(url, size, pool_pre_ping=True),
@@ -37,8 +39,8 @@ def sides(driver: str) -> dict[str, MakeAsync]:
 
 
 @asynccontextmanager
-async def _ours(url: str, size: int) -> AsyncIterator[Works]:
-    async with AsyncSessions({"default": {"url": url, "pool": {"size": size}}}) as door:
+async def _ours(url: str, size: int, outcome: str = "plain") -> AsyncIterator[Works]:
+    async with AsyncSessions({"default": {"url": url, "pool": {"size": size}, "outcome": outcome}}) as door:
 
         async def write() -> None:
             async with door.begin() as session:

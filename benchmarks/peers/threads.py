@@ -20,12 +20,14 @@ from ..table import Item
 from .frameworks import FRAMEWORKS
 from .works import AT_ONCE, CHANGE, NOTHING, NUMBERS, QUERY, READ, TEN, WRITE, Works, native, texts
 
-__all__ = ["ALONE", "CORE", "OURS", "PING", "POOL", "SESSION", "SIDES", "Make"]
+__all__ = ["ALONE", "CORE", "ONE_FLIGHT", "OURS", "PING", "POOL", "SESSION", "SIDES", "Make"]
 
 Make = Callable[[str, int], AbstractContextManager[Works]]
 """A side behind this URL, with so many connections. Raises `ImportError` if it is not installed."""
 
 OURS: Final = "polysession"
+ONE_FLIGHT: Final = "polysession, one flight"
+"""Units that ask for it: the last statement together with COMMIT."""
 POOL: Final = "psycopg_pool"
 ALONE: Final = "psycopg_pool, autocommit"
 CORE: Final = "SQLAlchemy Core"
@@ -34,8 +36,8 @@ PING: Final = "Session, pre_ping"
 
 
 @contextmanager
-def _ours(url: str, size: int) -> Iterator[Works]:
-    with Sessions({"default": {"url": url, "pool": {"size": size}}}) as door:
+def _ours(url: str, size: int, outcome: str = "plain") -> Iterator[Works]:
+    with Sessions({"default": {"url": url, "pool": {"size": size}, "outcome": outcome}}) as door:
 
         def nothing() -> None:
             with door.read():
@@ -200,6 +202,7 @@ def _psycopg_pool_alone(url: str, size: int) -> Iterator[Works]:
 
 SIDES: Final[dict[str, Make]] = {
     OURS: _ours,
+    ONE_FLIGHT: lambda url, size: _ours(url, size, "early"),
     POOL: _psycopg_pool,
     ALONE: _psycopg_pool_alone,
     CORE: _core,

@@ -393,7 +393,11 @@ async def tell(door: AsyncSessions, story: Story, witness: Witness) -> Any:
     except Exception as error:
         failed = type(error), type(getattr(error, "orig", None)), outcome_of(error), words(error)
     loaded = [
-        None if each is None else {k: v for k, v in vars(each).items() if k[0] != "_" and k not in HIDDEN}
+        None
+        if each is None
+        else {
+            k: str(v) if hasattr(v, "compile") else v for k, v in vars(each).items() if k[0] != "_" and k not in HIDDEN
+        }
         for each in objects
     ]
     states = [None if each is None else sa.inspect(each).detached for each in objects]

@@ -14,6 +14,7 @@ from benchmarks.peers.works import WORKS
 
 TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
     (SYNC, "polysession"): (0, 1, 2, 3, 10, 1),
+    (SYNC, "polysession, one flight"): (0, 1, 1, 2, 10, 1),
     (SYNC, "psycopg_pool"): (0, 3, 3, 4, 12, 4),
     (SYNC, "psycopg_pool, autocommit"): (0, 1, 1, None, 10, 2),
     (SYNC, "SQLAlchemy Core"): (0, 3, 3, 4, 14, None),
@@ -24,11 +25,13 @@ TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
     (SYNC, "oslo.db"): (0, 4, 4, 5, 15, None),
     (SYNC, "Django"): (0, 1, 3, 4, 10, None),
     (PSYCOPG, "polysession"): (0, 1, 2, 3, 10, 1),
+    (PSYCOPG, "polysession, one flight"): (0, 1, 1, 2, 10, 1),
     (PSYCOPG, "psycopg_pool"): (0, 3, 3, 4, 12, 4),
     (PSYCOPG, "AsyncSession"): (0, 3, 3, 4, 14, None),
     (PSYCOPG, "AsyncSession, pre_ping"): (0, 4, 4, 5, 15, None),
     (PSYCOPG, "advanced-alchemy"): (0, 3, 3, 4, 14, None),
-    (ASYNCPG, "polysession"): (0, 1, 3, 4, 10, 10),
+    (ASYNCPG, "polysession"): (0, 1, 2, 3, 10, 10),
+    (ASYNCPG, "polysession, one flight"): (0, 1, 2, 3, 10, 10),
     (ASYNCPG, "asyncpg's pool"): (1, 2, 4, 5, 11, None),
     (ASYNCPG, "AsyncSession"): (0, 3, 3, 4, 12, None),
     (ASYNCPG, "AsyncSession, pre_ping"): (0, 6, 6, 7, 15, None),
