@@ -288,6 +288,8 @@ async def test_what_is_refused(cell: Cell) -> None:
         door.begin("orders", outcome="exakt")  # type: ignore[arg-type]  # what is shown
     with pytest.raises(RequestRefused, match="plain"):
         door.begin("orders", outcome="plain", key="one")
+    with pytest.raises(RequestRefused, match="early"):
+        door.begin("orders", outcome="early", key="one")
     with pytest.raises(RequestRefused, match="key"):
         door.begin("orders", key="")
     with pytest.raises(RequestRefused, match="without a key"):
