@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -49,6 +50,17 @@ def said(*texts: str, swallow: bool = False, **parameters: Any) -> Work:
     return work
 
 
+async def wrong_and_wrong_again(session: AsyncSession) -> None:
+    """Nothing was answered yet when the driver breaks many statements off, and looks whether a transaction is open."""
+    with suppress(SQLAlchemyError):
+        await session.execute(sa.text("select cast(:id as int)"), {"id": "no number"})
+    many: list[dict[str, Any]] = [{"id": number} for number in range(100, 103)]
+    with suppress(SQLAlchemyError):
+        await session.execute(sa.text("insert into item values (cast(:id as int), '')"), [*many, {"id": "no number"}])
+    await session.execute(sa.text("insert into item values (7, 'seven')"))
+    raise LookupError
+
+
 WORKS: dict[str, tuple[Work, dict[str, Any]]] = {
     "rows": (said("select id, name from item where id = :id", id=1), {}),
     "a write": (said("update item set name = 'two' where id = :id", id=1), {}),
@@ -67,6 +79,7 @@ WORKS: dict[str, tuple[Work, dict[str, Any]]] = {
         said("select cast(:id as int)", "update item set name = 'y'", "select 17", id="no", swallow=True),
         {},
     ),
+    "two that are swallowed": (wrong_and_wrong_again, {}),
     "refused at COMMIT": (said("insert into late values (1, 99) on conflict do nothing"), {}),
     "not in a transaction": (said("vacuum item"), {}),
     "the server cancels it": (said("select pg_cancel_backend(pg_backend_pid()), pg_sleep(60)"), {}),

@@ -5,7 +5,8 @@ and Sync, and what the protocol skips while it waits for the answers of these (P
 overwrites (CommandComplete) is all that the server says to BEGIN. So BEGIN is written before them, in messages of the
 extended protocol without a Sync of its own: the server runs it first, and skips the statement if it fails (PostgreSQL
 documentation, "Message Flow"). What an error of the server leaves behind is what it left before: an open transaction
-that has failed. After parameters that cannot be sent BEGIN has left alone, and its answers come with those of ROLLBACK.
+that has failed. After parameters that cannot be sent BEGIN has left alone: then its answer is asked for, since asyncpg
+goes by it where it breaks an executemany off, and would roll back what it takes for no transaction (`_settle`).
 
 Only a statement that is prepared goes this way, so that nothing is asked in between; cursors of the server and
 executemany go SQLAlchemy's way. Used are the transport of asyncpg's connection, and of SQLAlchemy's adapter the
@@ -18,6 +19,8 @@ from __future__ import annotations
 import functools
 import struct
 from typing import Any, Final
+
+from sqlalchemy.util import await_only
 
 from . import known
 
@@ -68,8 +71,19 @@ def beginning_cursor() -> Any:
             driver.polysession_ahead = True
             try:
                 super().execute(operation, parameters)
+            except Exception:
+                if not (driver.polysession_ahead or driver.is_in_transaction() or driver.is_closed()):
+                    await_only(self._settle(adapter, driver))
+                raise
             finally:
                 driver.polysession_ahead = False
+
+        async def _settle(self, adapter: Any, driver: Any) -> None:
+            """Have BEGIN answered, so that the driver knows of the transaction."""
+            try:
+                await driver.execute("")
+            except Exception as error:
+                adapter._handle_exception(error)  # raises
 
         def _is_prepared(self, adapter: Any, operation: Any) -> bool:
             """As `AsyncAdapt_asyncpg_connection._prepare` finds it: nothing has to be asked before it is run."""
