@@ -590,7 +590,7 @@ class Sessions(Door):
         if holding is None:
             return
         try:
-            if not (scope.closed if scope.whole else scope.ended):
+            if not _is_left(scope):
                 drive(leave_steps(scope, error), self._perform)
         finally:
             if scope.whole:
@@ -724,9 +724,10 @@ class Unit(AbstractContextManager[S]):
         try:
             drive(leave_steps(scope, leaving), door._perform)
         except BaseException as failed:
+            if not _is_left(scope):
+                raise  # an interrupt came before the first step: `__exit__` sees to it
             leaving = failed
-        finally:
-            door._left(scope, caller(3))
+        door._left(scope, caller(3))
         overrun = door._overrun(scope, leaving)
         if overrun is not None:
             overrun.__cause__ = leaving
@@ -831,6 +832,11 @@ class _Maker(orm.sessionmaker[S], Generic[S]):
             else:
                 local.setdefault(key, value)
         return self._door._free_session(self._database, self.class_, local, caller(), strict=False)
+
+
+def _is_left(scope: Scope) -> bool:
+    """Its steps were done to their end, whatever came of them."""
+    return scope.closed if scope.whole else scope.ended
 
 
 def _close(step: Close) -> None:

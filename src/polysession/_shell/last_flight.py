@@ -124,6 +124,8 @@ def board(session: Session, holding: Holding) -> bool:
     engine = holding.only
     if engine is None or holding.trail is not None or not holding.seen.in_transaction or not can_fly(engine):
         return False
+    if holding.seen.aborted is not None:
+        return False  # its statement is what the server refuses
     pending = [*session.new, *session.dirty, *session.deleted]
     if len(pending) != 1 or is_heard(session):
         return False

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from polysession import AsyncSessions
 from polysession._shell import room as room_module
 from polysession._shell.pool_async import FairAsyncPool
 from polysession.errors import CheckoutTimeout
@@ -275,3 +276,15 @@ async def test_an_engine_of_sqlalchemy_works_on_it(tmp_path: Path) -> None:
         await connection.scalar(text("select 1"))
         await engine.dispose()
     assert pool.room.seats.total == 0
+
+
+async def test_who_connects_first_lets_the_loop_run(tmp_path: Path) -> None:
+    """Two first connections of an engine wait for each other, and nobody else waits for them."""
+    async with AsyncSessions(f"sqlite+aiosqlite:///{tmp_path / 'first.db'}") as door:
+        async with door.begin():
+            engine = next(iter(door._ready_engines._sets[0].engines.values()))
+        pool: Any = getattr(engine, "sync_engine", engine).pool
+        async with asyncio.timeout(30):
+            both = await asyncio.gather(*(greenlet_spawn(pool._create_connection) for _ in range(2)))
+        for record in both:
+            await greenlet_spawn(record.close)
