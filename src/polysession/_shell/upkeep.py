@@ -58,7 +58,7 @@ class Upkeep:
             self._engine = engine
             pool: Any = engine.pool
             if pool._is_asyncio:
-                # who connects first is waited for; without a listener of its own the pool would have that done by a lock
+                # who connects first is waited for; without a listener of its own the pool has that done by a lock
                 # of threads, which stops the loop (SQLAlchemy 2.1, event/attr.py, `_get_exec_once_mutex`)
                 pool.dispatch.connect.for_modify(pool.dispatch)._set_asyncio()
         else:
