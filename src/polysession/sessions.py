@@ -687,20 +687,20 @@ class Unit(AbstractContextManager[S]):
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
         scope = self._scope
-        if scope is None:
-            refuse_leaving(self._origin)
-        scope.leaver = get_ident()
-        if scope.left_behind:
-            scope.leaver = None
-            self._door._refuse_left(scope, error)
-            return None
-        if scope.state is not State.OPEN and scope.ended:
-            leave_again(scope, error)
-            return None
         try:
+            if scope is None:
+                refuse_leaving(self._origin)
+            scope.leaver = get_ident()
+            if scope.left_behind:
+                scope.leaver = None
+                self._door._refuse_left(scope, error)
+                return None
+            if scope.state is not State.OPEN and scope.ended:
+                leave_again(scope, error)
+                return None
             return self._leave(scope, error)
         except BaseException as raised:
-            if not isinstance(raised, Exception):
+            if not isinstance(raised, Exception) and scope is not None and not scope.left_behind:
                 self._settle(scope, raised)
             raise
 
