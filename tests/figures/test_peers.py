@@ -58,7 +58,8 @@ def test_each_part_is_measured(part: str) -> None:
     rows = needing_a_server(measure(SMOKE, [part]))
     assert any(row["side"].startswith("polysession") for row in rows)
     assert any(not row["side"].startswith("polysession") for row in rows)
-    assert all(row["value"] > 0 for row in rows if row["kind"] != "cpu")  # a server's clock may not be readable
+    # a server's clock may not be readable, and so few engines take less than what is freed meanwhile
+    assert [row for row in rows if row["value"] <= 0 and row["kind"] != "cpu" and row["work"] != "memory"] == []
     for judged in judge(rows, [bar for bar in BARS if bar.kind == part and bar.link_ms in {None, *SMOKE.links}]):
         assert judged.ours is not None, judged.bar.figure
 
