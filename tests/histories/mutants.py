@@ -92,8 +92,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     (
         "a joined unit ends the session",
-        "    if not scope.decides:\n",
-        "    if False:\n",
+        "    if scope.joined is not None:\n        return _leave_joined",
+        "    if False:\n        return _leave_joined",
     ),
     (
         "a savepoint that cannot be returned to is forgotten",

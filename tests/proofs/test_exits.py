@@ -36,6 +36,9 @@ CELLS = [
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(  # of PyMySQL, if it is interrupted while it makes one
+    "ignore:Exception ignored in. <function MySQLResult:pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("cell", CELLS)
 def test_exit(cell: Cell, servers: Servers) -> None:
     """All units of the cell end, and nothing of them is left in the pool, at the server or in what is held."""

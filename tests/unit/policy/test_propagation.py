@@ -136,9 +136,9 @@ def test_every_mode_is_in_the_tables() -> None:
 
 
 def test_every_attribute_of_a_unit_is_compared() -> None:
-    """What is added to the options is either compared or no matter of joining."""
+    """What is added to the options is either compared or no matter of joining, as leave to commit early is."""
     compared = {{"repeatable": "retry", "exact": "outcome"}.get(name, name) for name in UnitOptions.__struct_fields__}
-    assert compared - {"propagation", "exact_asked"} == set(MISMATCHES) - {"role"}
+    assert compared - {"propagation", "exact_asked", "early"} == set(MISMATCHES) - {"role"}
 
 
 def test_the_texts_name_what_is_open() -> None:
