@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from polysession import Sessions
 from polysession.errors import UnitRolledBack
+from polysession.facts import Outcome, outcome_of
 
 
 @pytest.fixture
@@ -97,3 +98,22 @@ def test_one_who_was_leaving_it_and_died(door: Sessions) -> None:
         holding.owner_ended()
     assert number(door) == 0
     assert door.counts().rolled_back == 1
+
+
+def test_an_interrupt_as_the_block_is_left(door: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit is ended all the same, and the interrupt tells how."""
+
+    def interrupted() -> int:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    def unit() -> None:
+        with door.begin() as session:
+            session.execute(text("insert into item values (1)"))
+            monkeypatch.setattr("polysession.sessions.get_ident", interrupted)
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        unit()
+    assert outcome_of(raised.value) is Outcome.ROLLED_BACK
+    assert door.held() == ()
+    assert door._connections_out() == 0
