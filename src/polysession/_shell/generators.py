@@ -64,9 +64,7 @@ def home(opener: FrameType) -> Home | None:
     generator itself. A `with` block of any other function has ended before what called it can be suspended.
     """
     code = opener.f_code
-    if not code.co_flags & _GENERATES and code.co_name not in _ENTERS:
-        return None
-    if not _is_generator(code) and code.co_name not in _ENTERS:
+    if not (code.co_flags & _GENERATES and _is_generator(code)) and code.co_name not in _ENTERS:
         return None
     frame: FrameType | None = opener
     while frame is not None:
