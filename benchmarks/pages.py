@@ -35,9 +35,9 @@ $ make bench ARGS="overhead instructions import_cost --record"
 
 Both sides run in turns in one process; of all rounds the lower quartile counts. The figures are those of one machine,
 and a busy one makes them larger: a difference of a few microseconds beside a server says little then. What Python
-executes is the same everywhere: the bytecodes of a unit or statement, which its time follows (15 to 25 ns each where
-this was measured, more beside a server), and those of SQLAlchemy's session; the calls of Python functions, those of
-them that are this package's own, and those of SQLAlchemy's session. Tests hold them (`tests/unit/shell/test_calls.py`).
+executes is the same everywhere: the bytecodes of a unit or statement, and those of SQLAlchemy's session; the calls of
+Python functions, those of them that are this package's own, and those of SQLAlchemy's session. A test holds the calls
+(`tests/unit/shell/test_calls.py`).
 """
 
 _COLUMNS: Final = {
