@@ -224,6 +224,13 @@ class Cell:
         """Run `works` side by side in tasks or threads of their own; what each returned or raised."""
         return await together(list(works), asynchronous=self.is_async)
 
+    async def until(self, question: Callable[[], object], what: str) -> None:
+        """Wait until `question` says something true, without stopping the loop in which others go on."""
+        if self.is_async:
+            await asyncio.to_thread(wait_until, question, what=what)
+        else:
+            wait_until(question, what=what)
+
     async def elsewhere(self, work: Test) -> Any:
         """What `work` returns or raises in another task or thread."""
         (answer,) = await self.together(work)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +12,6 @@ import sqlalchemy as sa
 
 from polysession import AsyncSessions, Sessions
 from polysession.errors import CheckoutTimeout, DeadlineExceeded, RequestRefused, UnknownDatabase
-from tests.engines.process import wait_until
 
 from .cells import Cell, also_pooled
 
@@ -25,14 +22,6 @@ async def one(door: AsyncSessions) -> int:
     """A unit that asks for a connection."""
     async with door.begin() as session:
         return int(await session.scalar(ONE) or 0)
-
-
-async def wait(cell: Cell, question: Callable[[], bool], what: str) -> None:
-    """Until what is done beside is so."""
-    if cell.is_async:
-        await asyncio.to_thread(wait_until, question, what=what)
-    else:
-        wait_until(question, what=what)
 
 
 def stats(door: AsyncSessions) -> Any:
@@ -56,7 +45,7 @@ async def test_a_paused_database_serves_nobody(cell: Cell) -> None:
     assert stats(door).paused
 
     async def resume() -> int:
-        await wait(cell, lambda: stats(door).waiting == 2, "two wait")
+        await cell.until(lambda: stats(door).waiting == 2, "two wait")
         door.resume()
         return 0
 
@@ -87,7 +76,7 @@ async def test_drained(cell: Cell) -> None:
         assert await finished(door.drain(within=0)) == 1
     assert await finished(door.drain("default", within=timedelta(seconds=20))) == 0
     if cell.engine != "pgbouncer":
-        wait_until(lambda: not cell.database.census(), what="the server counts no connection")
+        await cell.until(lambda: not cell.database.census(), "the server counts no connection")
     assert (stats(door).out, stats(door).idle, stats(door).paused) == (0, 0, True)
     door.resume()
     assert await one(door) == 1
@@ -107,14 +96,14 @@ async def test_drain_waits_for_what_is_out(cell: Cell) -> None:
         async with door.begin() as session:
             await session.execute(ONE)
             begun.set()
-            await wait(cell, may_end.is_set, "the drain has begun")
+            await cell.until(may_end.is_set, "the drain has begun")
 
     async def drain() -> Any:
-        await wait(cell, begun.is_set, "the unit has its connection")
+        await cell.until(begun.is_set, "the unit has its connection")
         return await finished(door.drain(within=20))
 
     async def end() -> None:
-        await wait(cell, lambda: begun.is_set() and stats(door).paused, "the drain has begun")
+        await cell.until(lambda: begun.is_set() and stats(door).paused, "the drain has begun")
         may_end.set()
 
     assert await cell.together(unit, drain, end) == [None, 0, None]
@@ -128,7 +117,7 @@ async def test_resized(cell: Cell) -> None:
         await session.execute(ONE)
 
         async def grow() -> None:
-            await wait(cell, lambda: stats(door).waiting > 0, "the other one waits")
+            await cell.until(lambda: stats(door).waiting > 0, "the other one waits")
             door.resize("default", 3)
 
         async def other() -> int:

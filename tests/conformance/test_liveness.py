@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +14,6 @@ from polysession import AsyncSessions
 from polysession._shell import liveness
 from polysession._shell.parting import link_of
 from polysession.testing.proxy import Fault, FaultProxy, Hole, request
-from tests.engines.process import wait_until
 
 from .cells import Cell
 from .schema import Item
@@ -50,14 +47,6 @@ def numbers(cell: Cell) -> set[int]:
     return {backend.id for backend in cell.database.census()}
 
 
-async def reached(cell: Cell, question: Callable[[], bool], what: str) -> None:
-    """Wait for the end of what is done beside, in a thread or task."""
-    if cell.is_async:
-        await asyncio.to_thread(wait_until, question, what=what)
-    else:
-        wait_until(question, what=what)
-
-
 async def test_closed_by_the_server(cell: Cell) -> None:
     """Connections that the server has closed while they were idle cost nobody an error: all of them are replaced."""
     door = cell.door(pool={"size": 3})
@@ -66,7 +55,7 @@ async def test_closed_by_the_server(cell: Cell) -> None:
         return
     await out(door, 3)
     cell.database.cut()
-    wait_until(lambda: not cell.database.census(), what="the connections are gone")
+    await cell.until(lambda: not cell.database.census(), "the connections are gone")
     async with door.begin() as session:
         session.add(Item(id=1, name="one"))
     async with door.read() as session:
@@ -109,7 +98,7 @@ async def test_an_idle_connection_that_leads_nowhere(cell: Cell, monkeypatch: py
         async with door.open() as session:
             await session.execute(ONE)
             # the proxy keeps the one in the hole
-            await reached(cell, lambda: len(numbers(cell) & before) <= 1, "the others are closed")
+            await cell.until(lambda: len(numbers(cell) & before) <= 1, "the others are closed")
         await door.close()
 
 
@@ -128,9 +117,9 @@ async def test_a_demoted_primary(cell: Cell) -> None:
         with pytest.raises(DBAPIError):
             async with door.begin() as session:
                 await session.execute(sa.text(DEMOTED[cell.engine]))
-        await reached(cell, lambda: len(numbers(cell) & before) == 1, "the idle ones are closed")
+        await cell.until(lambda: len(numbers(cell) & before) == 1, "the idle ones are closed")
         await held.execute(ONE)
-    wait_until(lambda: not numbers(cell) & before, what="the last one is closed when it comes back")
+    await cell.until(lambda: not numbers(cell) & before, "the last one is closed when it comes back")
     async with door.begin() as session:
         session.add(Item(id=1, name="one"))
     assert cell.witness.items() == [1]

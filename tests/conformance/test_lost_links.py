@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from polysession import AsyncSessions, Backoff, Outcome, is_transient, outcome_of
 from polysession.errors import CommitUnknown, UnitRolledBack
-from tests.engines.process import wait_until
 
 from .cells import Cell
 from .schema import Item
@@ -34,7 +33,7 @@ async def cut(driver: Any, cell: Cell) -> None:
             await closing
     else:
         cell.database.cut()
-        wait_until(lambda: not cell.database.census(), what="the connections are gone")
+        await cell.until(lambda: not cell.database.census(), "the connections are gone")
 
 
 async def works(door: AsyncSessions, cell: Cell) -> None:

@@ -7,7 +7,6 @@ import sqlalchemy as sa
 
 from polysession import AsyncSessions
 from polysession.errors import CheckoutTimeout
-from tests.engines.process import wait_until
 
 from .cells import Cell, also_pooled, line
 from .schema import Item
@@ -78,7 +77,7 @@ async def test_size_bounds_the_connections(cell: Cell) -> None:
             await session.execute(ONE)
             assert sum(endpoint.out for endpoint in door.ready().endpoints) <= 2
             # a server takes a moment to let go of one that was closed to make room
-            wait_until(lambda: len(cell.database.census()) <= 2, what="the server counts two connections at most")
+            await cell.until(lambda: len(cell.database.census()) <= 2, "the server counts two connections at most")
 
     answers = await cell.together(*[lambda number=number: unit(number) for number in range(12)])
     assert answers == [None] * 12
@@ -94,7 +93,7 @@ async def test_close_ends_the_connections(cell: Cell) -> None:
         await free.execute(ONE)
     assert cell.database.census() != []
     await door.close()
-    wait_until(lambda: not cell.database.census(), what="the server counts no connection")
+    await cell.until(lambda: not cell.database.census(), "the server counts no connection")
 
 
 async def test_close_while_a_unit_is_open(cell: Cell) -> None:
@@ -107,7 +106,7 @@ async def test_close_while_a_unit_is_open(cell: Cell) -> None:
             await door.close()
     assert cell.witness.items() == [1]
     assert door.held() == ()
-    wait_until(lambda: not cell.database.census(), what="the server counts no connection")
+    await cell.until(lambda: not cell.database.census(), "the server counts no connection")
 
 
 async def test_ready(door: AsyncSessions, cell: Cell) -> None:
