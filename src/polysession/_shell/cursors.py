@@ -185,17 +185,16 @@ def answer_whole(engine: Engine, cursors: Cursors, orders: Mapping[str, object |
         return send_leased
 
     wrap_sending(engine.dialect, leased)
-    if known.IS_KNOWN and notes is None:
+    if known.IS_KNOWN and notes is not _note:
         dialect: Any = engine.dialect
-        dialect.do_execute = _shortened(dialect.do_execute, orders, make, closes)
+        dialect.do_execute = _shortened(dialect.do_execute, orders, cursors)
 
 
-def _shortened(
-    send: Send, orders: Mapping[str, object | None], make: Make, closes: Callable[[Any], object] | None
-) -> Send:
+def _shortened(send: Send, orders: Mapping[str, object | None], cursors: Cursors) -> Send:
     """As `send`, in one function where nothing has to be done for a text or for a unit, and its connection is there:
     what `send_leased`, `send_watched`, `Loan.seat` and `Loan.rest` do for nearly every statement of a read unit."""
     now = time.perf_counter
+    _, make, closes, notes = cursors
 
     def send_lent(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         try:
@@ -214,6 +213,8 @@ def _shortened(
             return
         loan.had = had
         own = cursor.cursor = make(had[1].dbapi_connection)
+        if notes is not None:
+            notes(cursor, own)
         began = watch.began = now()
         try:
             own.execute(statement, parameters)

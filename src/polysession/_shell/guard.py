@@ -23,7 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, identity, object_session
 from sqlalchemy.orm import session as orm_session
 from sqlalchemy.orm.session import SessionTransactionState, _SessionCloseState
-from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.base import CompileState
+from sqlalchemy.sql.dml import Delete, Insert, Update, UpdateBase
+from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.sql.selectable import Select
+from sqlalchemy.util import EMPTY_DICT, coerce_to_immutabledict
 
 from ..errors import ReadOnlyUnit, SessionMisuse
 from ..facts import HoldKind, Outcome
@@ -271,7 +275,7 @@ class Shorter(Guarded):
 
     Some of its private methods are passed by: only those of versions that were read, and of classes that left these and
     what they call as they are (SQLAlchemy 2.1, orm/session.py: `__init__`, `_is_clean`, `_autoflush`,
-    `_connection_for_bind`, `_close_impl`).
+    `_execute_internal`, `_connection_for_bind`, `_close_impl`).
     """
 
     identity_map: Any = _WhenAsked(lambda _: identity._WeakInstanceDict())
@@ -296,6 +300,79 @@ class Shorter(Guarded):
         if self._new or self._deleted or (objects is not None and objects._modified):  # else it is clean
             super()._autoflush()
 
+    def _execute_internal(
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        execution_options: Any = EMPTY_DICT,
+        bind_arguments: Any = None,
+        _parent_execute_state: Any = None,
+        _add_event: Any = None,
+        _scalar_result: bool = False,
+    ) -> Any:
+        """Execute. What is a statement already is not made one, where nobody listens and nothing else is asked for."""
+        state: Any = None
+        if (
+            type(statement) not in _STATEMENTS
+            or bind_arguments
+            or self.execution_options
+            or self.dispatch.do_orm_execute
+            or _parent_execute_state
+            or _add_event
+            or (
+                statement._propagate_attrs
+                and (
+                    statement._propagate_attrs.get("compile_state_plugin") != "orm"
+                    or (state := CompileState._get_plugin_class_for_plugin(statement, "orm")) is None
+                )
+            )
+        ):
+            return super()._execute_internal(
+                statement,
+                params,
+                execution_options=execution_options,
+                bind_arguments=bind_arguments,
+                _parent_execute_state=_parent_execute_state,
+                _add_event=_add_event,
+                _scalar_result=_scalar_result,
+            )
+        options = coerce_to_immutabledict(execution_options)
+        if state is not None:
+            arguments: dict[str, Any] = {}
+            for_events = False  # there are no listeners
+            statement, options, params = state.orm_pre_session_exec(
+                self, statement, params, options, arguments, for_events
+            )
+            taken = self._connection_for_bind(self.get_bind(**arguments))
+            result = state.orm_execute_statement(self, statement, params or {}, options, arguments, taken)
+            return result.scalar() if _scalar_result else result
+        objects = self.__dict__.get("identity_map")
+        if self._new or self._deleted or (objects is not None and objects._modified):
+            self._autoflush()
+        connection: Connection | None = None
+        holding, transaction = self._polysession_holding, self._transaction
+        if (
+            holding is not None
+            and holding.is_connected
+            and transaction is not None
+            and transaction._state is _ACTIVE
+            and not self._trans_context_manager
+            and not holding.models.names_tables
+        ):  # as `get_bind` and `_connection_for_bind`
+            if holding.user != get_ident() or holding.process is not PROCESS.process:
+                holding.check()
+            if (holding.access is not _READ or type(statement) in _QUERIES) and (
+                not holding.awaits or getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False)
+            ):
+                found = transaction._connections.get(cast("Engine", holding.only))
+                connection = None if found is None else found[0]
+        if connection is None:
+            connection = self._connection_for_bind(self.get_bind(clause=statement))
+        if _scalar_result:
+            return connection.scalar(statement, params or {}, execution_options=options)
+        return connection.execute(statement, params, execution_options=options)
+
     def _connection_for_bind(self, engine: Any, execution_options: Any = None, **kw: Any) -> Connection:
         """The connection that its transaction has, or else takes."""
         transaction: Any = self._transaction
@@ -314,8 +391,13 @@ class Shorter(Guarded):
 
 
 _ACTIVE: Final = SessionTransactionState.ACTIVE
+_STATEMENTS: Final = frozenset((Select, TextClause, Insert, Update, Delete))
+"""Of these kinds nothing has to be made a statement; a subclass may be another thing."""
+_QUERIES: Final = frozenset((Select, TextClause))
+"""Of these a read unit need not be asked whether it may send them by what they are."""
 _PASSED_BY: Final = (
-    "flush", "_flush", "_is_clean", "_autoflush", "_autobegin_t", "_connection_for_bind", "_close_impl", "expunge_all",
+    "flush", "_flush", "_is_clean", "_autoflush", "_autobegin_t", "_execute_internal", "_connection_for_bind",
+    "_close_impl", "expunge_all",
 )  # fmt: skip
 
 

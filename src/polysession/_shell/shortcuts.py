@@ -89,6 +89,10 @@ def _is_alike(engine: Engine) -> bool:
     return "compiled_cache" in engine.get_execution_options() and why_alone(engine.dialect) is None
 
 
+def _executes_plainly(engine: Engine) -> bool:
+    return guarded(Session) is not Guarded and not guarded(Session)().dispatch.do_orm_execute
+
+
 def _commits_plainly(engine: Engine) -> bool:
     return not is_heard_by_others(guarded(Session)())
 
@@ -151,6 +155,12 @@ SHORTCUTS: Final = (
         "a known SQLAlchemy, connections that go back without being looked at, and nobody who listens to the engine",
         "the session takes it step by step",
         _takes_plainly,
+    ),
+    Shortcut(
+        "statements executed past the session's own steps",
+        "a known SQLAlchemy, a session class that leaves these steps as they are, and nobody who listens to statements",
+        "the session looks at each statement step by step",
+        _executes_plainly,
     ),
     Shortcut(
         "COMMIT past the session's own steps",

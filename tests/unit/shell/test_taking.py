@@ -21,6 +21,7 @@ from sqlalchemy.event.registry import _EventKey
 from sqlalchemy.exc import InvalidRequestError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column, object_session
 from sqlalchemy.orm.session import SessionTransactionState
+from sqlalchemy.sql import coercions
 
 from polysession import AsyncSessions, Sessions
 from polysession._shell import known
@@ -28,7 +29,7 @@ from polysession._shell.guard import Guarded, Shorter, guarded
 from polysession._shell.taking import Taken
 from polysession.errors import SessionMisuse
 
-KNOWN = "e49a018a4806e528"
+KNOWN = "cfdda5126d771660"
 """Of the functions of SQLAlchemy that the module takes the place of."""
 ONE = text("select 1")
 
@@ -54,6 +55,7 @@ def read_for_it() -> str:
         Session._autoflush,
         Session._is_clean,
         Session._autobegin_t,
+        Session._execute_internal,
         Session._connection_for_bind,
         SessionTransaction.__init__,
         SessionTransaction._take_snapshot,
@@ -65,6 +67,8 @@ def read_for_it() -> str:
         RootTransaction,
         Transaction.__init__,
         DefaultDialect.do_execute,
+        coercions.expect,
+        coercions.StatementImpl,
         dispatcher,
         _Dispatch,
         _EventKey.listen,
