@@ -437,9 +437,9 @@ class Sessions(Door):
         opened = self.read if word(Access, access, "access") is Access.READ else self.begin
         check_limit(limit)
 
-        def branch(work: Callable[[Session], Any], name: str) -> Any:
+        def branch(work: Callable[[Session], Any], name: str) -> tuple[Any]:
             with opened(name, name=called(work)) as session:
-                return finished(work(session), called(work))
+                return (finished(work(session), called(work)),)
 
         from concurrent.futures import ThreadPoolExecutor  # few programs need its module
 

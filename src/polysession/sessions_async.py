@@ -512,9 +512,9 @@ class AsyncSessions(Door):
         check_limit(limit)
         places = asyncio.Semaphore(limit or self._places(pairs))
 
-        async def branch(work: Callable[[AsyncSession], Awaitable[Any]], name: str) -> Any:
+        async def branch(work: Callable[[AsyncSession], Awaitable[Any]], name: str) -> tuple[Any]:
             async with places, opened(name, name=called(work)) as session:
-                return refuse_unread(await awaitable(work(session), called(work)), called(work))
+                return (refuse_unread(await awaitable(work(session), called(work)), called(work)),)
 
         ends = await asyncio.gather(*(branch(work, name) for work, name in pairs), return_exceptions=True)
         return collect(ends, return_errors=return_errors)

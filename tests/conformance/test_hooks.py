@@ -55,8 +55,15 @@ async def test_hooks_of_a_savepoint(door: AsyncSessions, cell: Cell) -> None:
                 door.on_commit(seen.append, "inner committed")
                 door.on_rollback(seen.append, "inner rolled back")
                 raise Refused
+        with pytest.raises(Refused):
+            async with session.begin_nested():
+                door.on_commit(seen.append, "part committed")
+                door.on_rollback(seen.append, "part rolled back")
+                raise Refused
+        async with session.begin_nested():
+            door.on_commit(seen.append, "released")
         door.on_commit(seen.append, "outer committed")
-    assert seen == ["inner rolled back", "outer committed"]
+    assert seen == ["inner rolled back", "part rolled back", "released", "outer committed"]
     assert cell.witness.items() == [1]
 
 

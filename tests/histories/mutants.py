@@ -142,8 +142,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     (
         "pending work is not sent before COMMIT, but after",
-        "    yield Flush(holding)\n    scope.state = change(scope.state, State.COMMITTING)\n",
-        "    scope.state = change(scope.state, State.COMMITTING)\n    yield Flush(holding)\n",
+        "    yield Flush(holding)\n",
+        "    scope.state = State.COMMITTING\n    yield Flush(holding)\n    scope.state = State.FLUSHING\n",
     ),
     (
         "a released savepoint is reported as committed at once",

@@ -10,6 +10,8 @@ The rules that must not change:
   the inner one is good; and the inner one, left afterwards, is told so;
 - a unit that was opened in the body of a generator is open there only: while the generator is suspended it is not
   joined by the code beside it;
+- a savepoint has what the unit around it has, over all its databases; a part has no more time than what it is in;
+- a unit is open while its last flush runs, for the listeners of that flush, and judged once more after it;
 - the session is closed on every path; once, and once more by force if an interrupt came while it was being closed;
 - the first error is the one that leaves; only an interrupt (KeyboardInterrupt, cancellation) that comes later takes
   its place, since a swallowed one would keep a program from ending;
@@ -19,9 +21,10 @@ The rules that must not change:
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from ..errors import CommitLost, CommitUnknown, JoinRefused, PartialCommit, SessionMisuse, UnitRolledBack
 from ..facts import Origin, Outcome
@@ -50,8 +53,11 @@ from .steps import (
     TakeKey,
 )
 
-__all__ = ["Scope", "enter_steps", "find_open", "leave_steps", "open_inside"]
+__all__ = ["Scope", "bounding", "enter_steps", "find_open", "hand_over", "leave_steps", "open_inside"]
 
+_OPEN: Final = State.OPEN
+_FLUSHING: Final = State.FLUSHING
+"""Members of an enumeration, which Python 3.11 looks for at each use."""
 _OUTCOMES = {
     State.COMMITTED: Outcome.COMMITTED,
     State.ROLLED_BACK: Outcome.ROLLED_BACK,
@@ -144,7 +150,7 @@ class Scope(msgspec.Struct, eq=False):
     @property
     def is_open(self) -> bool:
         """Other units can join it, or what it has joined."""
-        return self.state is State.OPEN and self.root.state is State.OPEN
+        return (self.state is _OPEN or self.state is _FLUSHING) and (self.joined is None or self.joined.is_open)
 
     @property
     def whole(self) -> bool:
@@ -167,6 +173,13 @@ def find_open(units: Iterable[Scope], names: tuple[str, ...], owner: object) -> 
     return None
 
 
+def hand_over(scope: Scope, owner: object) -> None:
+    """From here on the unit belongs to `owner`, with what is open in it."""
+    scope.owner = owner
+    for part in scope.parts:
+        hand_over(part, owner)
+
+
 def open_inside(units: tuple[Scope, ...], running: Sequence[Hashable]) -> tuple[Scope, ...]:
     """Those of `units` (the last opened first) that are open for code which runs inside of `running`, innermost first.
 
@@ -176,6 +189,30 @@ def open_inside(units: tuple[Scope, ...], running: Sequence[Hashable]) -> tuple[
     depth = {home: number for number, home in enumerate(running)}
     here = [unit for unit in units if unit.home is None or unit.home in depth]
     return tuple(sorted(here, key=lambda unit: depth.get(unit.home, len(depth))))
+
+
+def bounding(scope: Scope) -> Scope:
+    """Whose deadline bounds a unit of its own: its own if it asks for one, else that of the unit around it, if that has
+    one.
+
+    What is done inside of a unit is done in its time; a longer deadline of its own is kept all the same.
+    """
+    for found in (scope, *scope.outer):
+        if found.deadline_at is not None and found.owner == scope.owner and (found.is_open or found.state is State.NEW):
+            return found
+    return scope
+
+
+def _due_at(scope: Scope, around: Scope) -> float | None:
+    """When what is done in `around` has to be over, for a part of it that is opened inside of `scope.outer`."""
+    parts = [
+        unit.deadline_at for unit in scope.outer if unit.holding is around.holding and unit.deadline_at is not None
+    ]
+    if parts:
+        return min(parts)
+    while around.around is not None:
+        around = around.around
+    return bounding(around).deadline_at
 
 
 def enter_steps(scope: Scope, *, time_left: float | None = None) -> Steps[Holding]:
@@ -197,8 +234,10 @@ def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
     around = find_open(scope.outer, scope.options.databases, scope.owner) if scope.outer else None
     if around is not None and around.plain:
         around = None  # it has no transaction in which anything could take part
-    if around is not None and time_left is None and None not in (scope.options.deadline, around.deadline_at):
-        _, time_left = yield Draw(around.deadline_at)
+    if around is not None and time_left is None and scope.options.deadline is not None:
+        due_at = _due_at(scope, around)
+        if due_at is not None:
+            _, time_left = yield Draw(due_at)
     decision = propagation.decide(
         scope.options,
         around.options if around else None,
@@ -233,6 +272,9 @@ def _set_savepoint(scope: Scope, around: Scope) -> Steps[None]:
     except BaseException as raised:
         _doom(around, raised, scope.origin)
         raise
+    asked = scope.options
+    scope.options = structs.replace(around.options, propagation=asked.propagation, deadline=asked.deadline)
+    scope.role = around.role
     scope.around = around
     scope.savepoint = savepoint
     scope.holding = around.holding
@@ -338,6 +380,8 @@ def _is_interrupt(error: BaseException) -> bool:
 def _commit(scope: Scope, holding: Holding) -> Steps[None]:
     scope.state = change(scope.state, State.FLUSHING)
     yield Flush(holding)
+    if scope.doom is not None or scope.parts:
+        _refuse_unfit(scope)  # a listener of the flush has opened something
     scope.state = change(scope.state, State.COMMITTING)
     for name in scope.options.databases:
         try:
@@ -471,6 +515,8 @@ def _leave_savepoint(scope: Scope, error: BaseException | None) -> Steps[None]:
             if error is None:
                 _refuse_unfit(scope)
                 yield Release(scope.savepoint)
+                if scope.doom is not None:  # by a listener of the flush
+                    _doom(around, scope.doom, scope.doom_origin or scope.origin)
                 _release(scope, around)
                 return
         except BaseException as raised:

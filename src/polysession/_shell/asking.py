@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, ParamSpec, TypeVar
@@ -163,12 +163,13 @@ def word(words: type[E], given: str, attribute: str) -> E:
         ) from None
 
 
-def collect(ends: list[Any], *, return_errors: bool) -> list[Any]:
-    """What all branches returned; their errors together, as a group, unless they are wanted in their places."""
+def collect(ends: Sequence[tuple[Any] | BaseException], *, return_errors: bool) -> list[Any]:
+    """What all branches returned, each in a tuple: it may be an error, too. What they raised together, as a group,
+    unless it is wanted in its places."""
     errors = [end for end in ends if isinstance(end, BaseException)]
     if errors and not return_errors:
         raise BaseExceptionGroup(f"{len(errors)} of {len(ends)} branches failed", errors)
-    return ends
+    return [end if isinstance(end, BaseException) else end[0] for end in ends]
 
 
 def called(work: Any) -> str:

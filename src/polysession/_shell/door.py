@@ -17,11 +17,11 @@ from types import FrameType
 from typing import Any, Final
 
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import dialects
-from .._core.scope import Scope
-from .._core.states import State
+from .._core.scope import Scope, bounding, hand_over
 from .._core.steps import Classify, Draw, Recall
 from ..errors import (
     AtomicUnavailable,
@@ -146,7 +146,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
     def _open(self, scope: Scope, transaction: bool, in_thread: bool = False) -> Holding:
         """Make the session of a unit; at the asynchronous door that of one whose work is done `in_thread`."""
         options = scope.options
-        timed = _bounding(scope) if scope.outer else scope
+        timed = bounding(scope) if scope.outer else scope
         plan = self._plan_of(scope, transaction)
         known = self._ready_engines
         engines: dict[str, Engine] = {}
@@ -283,9 +283,13 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         self, scope: Scope, error: BaseException | None, *, timed_out: bool = False
     ) -> DeadlineExceeded | None:
         """The report for a unit that its deadline ended; None if something else did."""
-        if scope.deadline_at is None or error is None or isinstance(error, DeadlineExceeded):
+        if error is None:
             return None
         holding: Holding | None = scope.holding
+        if isinstance(error, PendingRollbackError) and holding is not None and scope.whole:
+            _explain_broken(error, holding)
+        if scope.deadline_at is None or isinstance(error, DeadlineExceeded):
+            return None
         if holding is None or time.monotonic() < scope.deadline_at:
             return None
         if timed_out and isinstance(error, asyncio.CancelledError):
@@ -368,7 +372,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             )
         holding.take_over()
         if holding.scope is not None:
-            holding.scope.owner = owner_key()
+            hand_over(holding.scope, owner_key())
 
     def _say_still_open(self) -> None:
         """Name what is open on a door that was closed just now; what a forked child inherited is its parent's."""
@@ -387,6 +391,24 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         self._relay.tell(AttemptFailed(scope.name, attempt, str(failure.kind), failure.reason, wait, time.monotonic()))
 
 
+def _explain_broken(error: PendingRollbackError, holding: Holding) -> None:
+    """SQLAlchemy says to call rollback(), which is the unit's own: note what to do in its place."""
+    broken = holding.seen.broken
+    if error.code == _AFTER_FLUSH:
+        what, do = "a flush has failed and its error was swallowed", "put what may fail behind begin_nested()"
+    else:
+        what = f"{broken} has closed its connection and was swallowed" if broken else "its connection was closed"
+        do = "give what may be cut short a unit of its own (propagation='requires_new')"
+    error.add_note(
+        f"polysession: unit {holding.name!r}, opened at {holding.origin}, cannot go on and is rolled back: {what}; "
+        f"let that error pass, or {do}"
+    )
+
+
+_AFTER_FLUSH: Final = "7s2a"
+"""SQLAlchemy documentation, "Error Messages"; 8s2b is that of a connection that was lost."""
+
+
 def _draw(step: Draw) -> tuple[float, float]:
     left = math.inf if step.deadline_at is None else step.deadline_at - time.monotonic()
     return random.random(), left  # noqa: S311  # jitter
@@ -400,17 +422,3 @@ _ENDED_BY_TIME = {
     Kind.BUSY,
 }
 """What a statement ends in that took longer than the deadline left."""
-
-
-def _bounding(scope: Scope) -> Scope:
-    """Whose deadline bounds a new unit: its own if it asks for one, else that of the unit around it, if that has one.
-
-    What is done inside of a unit is done in its time; a longer deadline of its own is kept all the same.
-    """
-    for found in (scope, *scope.outer):
-        if found.deadline_at is not None and found.state in _GOES_ON and found.owner == scope.owner:
-            return found
-    return scope
-
-
-_GOES_ON = (State.NEW, State.OPEN)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any, Literal, TypeVarTuple
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
 
 from .._core.hooks import Hook, Moment
 from .._core.scope import find_open
 from .._core.steps import Call
 from ..errors import NoUnit, RequestRefused
 from . import places
+from .asking import called
 from .standing import Standing, owner_key
 
 __all__ = ["HookVerbs", "log_failed_hook"]
@@ -89,10 +94,14 @@ class HookVerbs(Standing):
         owner = owner_key()
         scope = find_open(self._here(), names, owner)
         if scope is not None:
-            scope.hooks.append(Hook(moment, call, args, robust=robust))
+            hook = Hook(moment, call, args, robust=robust)
+            holding: Any = scope.holding
+            if holding.sync.in_nested_transaction():
+                _undo_with_savepoints(hook, holding.sync)
+            scope.hooks.append(hook)
             return
         if outside == "run" and not waits:
-            call(*args)
+            _refuse_coroutine(call(*args), moment, call)
             return
         raise NoUnit(
             f"{moment.value}() was called outside of a unit of work",
@@ -107,12 +116,44 @@ class HookVerbs(Standing):
         )
 
     def _perform_call(self, step: Call) -> Any:
+        hook = step.hook
         try:
-            return step.hook.call(*step.args)
+            answer = hook.call(*step.args)
+            return answer if self.asynchronous else _refuse_coroutine(answer, hook.moment, hook.call)
         except Exception:
-            if step.hook.robust:
-                log_failed_hook(step.hook)
+            if hook.robust:
+                log_failed_hook(hook)
             raise
+
+
+def _undo_with_savepoints(hook: Hook, session: Session) -> None:
+    """A hook that was registered behind savepoints of the session, those of begin_nested(), is undone with any of them.
+    Those of units tell it once more."""
+    savepoints: weakref.WeakSet[SessionTransaction] = weakref.WeakSet()
+    transaction = session.get_nested_transaction()
+    while transaction is not None:
+        if transaction.nested:
+            savepoints.add(transaction)
+        transaction = transaction.parent
+
+    def rolled_back(_: Session, ended: SessionTransaction) -> None:
+        if ended in savepoints:
+            hook.undone = True
+
+    event.listen(session, "after_soft_rollback", rolled_back)
+
+
+def _refuse_coroutine(answer: object, moment: Moment, call: Callable[..., Any]) -> object:
+    """What a hook answered. Raises `RequestRefused` for a coroutine, which nobody awaits here."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise RequestRefused(
+            f"{moment.value}() called {called(call)!r}, which returned a coroutine, and nothing there could await it",
+            why="what it would do has not been done",
+            do=("give an ordinary function", "use AsyncSessions, and give the coroutine function inside of a unit"),
+            attribute="call",
+        )
+    return answer
 
 
 def log_failed_hook(hook: Hook) -> None:

@@ -18,7 +18,7 @@ from .. import dialects
 from ..dialects.base import StatementTimeout
 from ..errors import DeadlineExceeded, UnitOwnsCommit, UnitRolledBack
 from ..failures import Kind
-from . import pooled
+from . import places, pooled
 from .lease import cursor_of
 from .loan import Loan
 from .notes import say
@@ -59,6 +59,7 @@ class Watch:
         "began",
         "bound_at",
         "bounds",
+        "broken",
         "deadline_at",
         "ended",
         "heeds",
@@ -119,6 +120,8 @@ class Watch:
         """What each server was last told a statement may take."""
         self.lost: BaseException | None = None
         """After this error the server had rolled back the whole transaction by itself."""
+        self.broken = ""
+        """The error of a statement that has closed its connection, and where it was sent; empty if there was none."""
         self.aborted: BaseException | None = None
         """After this error the server answers COMMIT with a rollback, unless a savepoint was returned to."""
 
@@ -239,7 +242,10 @@ class Watch:
     def failed(self, error: BaseException, connection: Connection) -> None:
         """Note an error that took the transaction with it: what is sent next would run in another one."""
         backend = connection.dialect.name
-        if kind_of(error, backend, self.holding.access) is Kind.DEMOTED:
+        kind = kind_of(error, backend, self.holding.access)
+        if not isinstance(error, Exception) or kind is Kind.CONNECTION_LOST or kind is Kind.SHUTDOWN:
+            self.broken = f"{type(error).__name__} at {places.caller()}"
+        if kind is Kind.DEMOTED:
             replace_all: Any = getattr(connection.engine.pool, "replace_all", None)  # of an engine of our making
             if replace_all is not None:
                 replace_all()
