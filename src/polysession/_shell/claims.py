@@ -147,8 +147,9 @@ class Claim(Ticket[ConnectionPoolEntry], kw_only=True, eq=False):
     """A connection is being opened for it beside, so a seat alone is of no use to it."""
     opens_since: float = float("inf")
     """When the first one was begun, in seconds of `time.monotonic()`."""
-    growths: weakref.WeakSet[Growth] | None = None
-    """The connections that are being opened for it, each for as long as somebody is at it; None before that."""
+    growths: list[weakref.ref[Growth]] | None = None
+    """The connections that are being opened for it, each for as long as somebody is at it; None before that. Not in a
+    `WeakSet`: an interrupt that comes as one is taken out of it leaves it in for ever, and is told to nobody."""
     refused: bool = False
     """More come than can be served, and it has waited for too long."""
     opening: asyncio.Task[Any] | None = None
@@ -180,10 +181,25 @@ class Claim(Ticket[ConnectionPoolEntry], kw_only=True, eq=False):
         """It waited in an event loop that was closed, and nothing can wake it any more."""
         return isinstance(self.parked, asyncio.Future) and self.parked.get_loop().is_closed()
 
+    def grows(self, growth: Growth) -> None:
+        """A connection is about to be opened for it beside. Under the lock of its room."""
+        self.growths = [*(self.growths or ()), weakref.ref(growth)]
+
+    def grown(self, growth: Growth) -> bool:
+        """That one is not being opened any more; whether others are. Under the lock of its room."""
+        others = [one for one in self.growths or () if one() is not growth and one() is not None]
+        self.growths = others
+        return bool(others)
+
+    @property
+    def beside(self) -> int:
+        """So many connections are being opened for it."""
+        return sum(growth() is not None for growth in self.growths or ())
+
     @property
     def is_opening(self) -> bool:
         """Its connection is being opened, whether or not whoever asked still waits for it."""
-        return bool(self.growths) and not (self.opening is not None and self.opening.get_loop().is_closed())
+        return self.beside > 0 and not (self.opening is not None and self.opening.get_loop().is_closed())
 
     @property
     def is_held(self) -> bool:

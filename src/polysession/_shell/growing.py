@@ -48,7 +48,7 @@ def grow(pool: FairPool, claim: Claim, asked_at: float) -> None:
             if now >= until and room.leave(claim):
                 break
             if now >= again_at:
-                if len(claim.growths or ()) < _BESIDE:
+                if claim.beside < _BESIDE:
                     pool.attempt(claim)
                 again_at = time.monotonic() + AGAIN * (1 + random.random() / 3)  # noqa: S311  # spreads load
                 continue

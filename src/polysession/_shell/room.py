@@ -14,7 +14,6 @@ import gc
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -254,22 +253,20 @@ class Room:
         """A connection is about to be opened for `claim` beside, by whoever has the answer."""
         growth = Growth()
         with self.lock:
-            if claim.growths is None:
-                claim.growths = weakref.WeakSet()
-            claim.growths.add(growth)
+            claim.grows(growth)
         return growth
 
     @_changing
     def arrived(self, claim: Claim, growth: Growth, record: ConnectionPoolEntry) -> Claim | None:
         """A connection was opened for `claim` beside: who has it; None if it is one too many."""
-        _over(claim, growth)
+        claim.grown(growth)
         return cast("Claim | None", self.seats.arrived(claim, record))
 
     def failed(self, claim: Claim, growth: Growth, error: Exception, *, surely: bool) -> bool:
         """None could be opened; tell whoever asked if others are not being opened, or `surely` would fail too. True if
         nobody waits for it, and the seat is free."""
         with self.lock:
-            others = _over(claim, growth)
+            others = claim.grown(growth)
             if others and not surely:
                 return False
             if claim.error is None:
@@ -544,11 +541,3 @@ class Room:
                 waiting=waiting,
                 stuck=waiting > 0 and out >= seats.size and quiet > self.timeout,
             )
-
-
-def _over(claim: Claim, growth: Growth) -> bool:
-    """It is not being opened any more; whether others are."""
-    growths = claim.growths
-    if growths is not None:
-        growths.discard(growth)
-    return bool(growths)

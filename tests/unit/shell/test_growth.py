@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.engines.process import wait_until
 from polysession._core.seats import Seats, Ticket
 from polysession._shell import pool as pool_module
 from polysession._shell import room as room_module
+from polysession._shell.claims import Attempt, Growth
 from polysession._shell.liveness import life_of
 from polysession._shell.pool import FairPool
 from polysession._shell.pool_async import FairAsyncPool
@@ -184,6 +187,39 @@ async def test_a_task_that_opens_and_is_cancelled_loses_no_seat() -> None:
     second.close()
     await until(lambda: not pool._besides)
     assert (pool.checkedin(), pool.room.seats.total) == (1, 1)
+
+
+def test_an_interrupt_as_an_opening_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python tells nobody of an interrupt that comes in a callback for something that is gone, which was not done then.
+    The control is a `WeakSet`: what it should have forgotten is in it for ever."""
+    ignored: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+
+    def interrupt(frame: Any, event: str, argument: Any) -> None:
+        if frame.f_code.co_filename.endswith("_weakrefset.py"):
+            raise KeyboardInterrupt
+
+    growth = Growth()
+    control = weakref.WeakSet([growth])
+    sys.settrace(interrupt)
+    del growth
+    sys.settrace(None)
+    assert len(control) == len(ignored) == 1
+
+    pool = FairPool(Driver(), pool_size=1)
+    attempt = Attempt()
+    claim = attempt.claims(pool, None)
+    pool.room.ask(claim)
+    growth = pool.room.grows(claim)
+    assert claim.is_opening
+    sys.settrace(interrupt)
+    del growth
+    sys.settrace(None)
+    assert not claim.is_opening
+    del attempt
+    assert pool.room.audit() == ([], []), "seen once"
+    claim.missing_since = float("-inf")
+    assert pool.room.audit() == ([claim], [])
 
 
 def test_so_many_are_kept_open() -> None:
