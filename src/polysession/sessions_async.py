@@ -629,6 +629,7 @@ class AsyncSessions(Door):
             while True:
                 back.clear()
                 await util.greenlet_spawn(close_idle, rooms)
+                await grace.heard()
                 still, left = out(rooms), end - time.monotonic()
                 if not still or left <= 0:
                     return still
@@ -647,6 +648,7 @@ class AsyncSessions(Door):
         if engines is not None:
             await engines.dispose_async()
             self._say_still_open()
+            await grace.heard()
 
     async def __aenter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ from sqlalchemy import util
 from .parting import Link, gone, link_of
 from .severing import sever
 
-__all__ = ["GRACE", "End", "await_end", "finishing", "hear", "to_its_end", "uninterrupted"]
+__all__ = ["GRACE", "End", "await_end", "finishing", "hear", "heard", "to_its_end", "uninterrupted"]
 
 T = TypeVar("T")
 
@@ -185,9 +185,16 @@ def hear() -> None:
         task = asyncio.current_task()
     except RuntimeError:
         return
-    if task is not None and task in _EXPECTED and getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False):
+    if task in _EXPECTED and getattr(getcurrent(), "__sqlalchemy_greenlet_provider__", False):
+        util.await_only(heard())
+
+
+async def heard() -> None:
+    """As `hear`, in a coroutine."""
+    task = asyncio.current_task()
+    if task is not None and task in _EXPECTED:
         _EXPECTED.discard(task)
-        util.await_only(asyncio.sleep(0))
+        await asyncio.sleep(0)
 
 
 @types.coroutine

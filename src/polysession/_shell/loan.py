@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.pool import PoolProxiedConnection
 
 from ..errors import CheckoutTimeout, DeadlineExceeded
+from .grace import hear
 
 if TYPE_CHECKING:
     from .claims import Asker
@@ -114,6 +115,7 @@ class Loan(msgspec.Struct, eq=False):
             self.pool.recall()
         elif self.pool.disposed and (rested := room.resting.pop(self.key, None)) is not None:
             release(rested[1])
+        hear()  # what went may have been closed, and its unit may await nothing any more
 
     def let_go(self) -> None:
         """Give the connection back if it rests; the next statement takes one anew."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from polysession import AsyncSessions
 from polysession._shell import grace
 from polysession._shell.grace import await_end, finishing, to_its_end
 
@@ -155,3 +159,69 @@ async def test_a_cancellation_comes_again_after_the_end() -> None:
     task.cancel()
     await task
     assert seen == ["ended", "cancelled 1"]
+
+
+SLOW = sa.text("with recursive c(n) as (select 1 union all select n + 1 from c limit 200000) select count(*) from c")
+"""Lasts until another task waits."""
+
+
+async def cancelled_as_it_closes(door: AsyncSessions, kind: str, work: Coroutine[Any, Any, Any]) -> bool:
+    """Do `work` in a task that is cancelled when it closes a connection: whether it was told so before it ended.
+    What the task awaits afterwards must not be interrupted by it."""
+    ends: list[bool] = []
+
+    async def victim() -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            ends.append(True)
+        else:
+            ends.append(False)
+        await steps(3)
+
+    task = asyncio.create_task(victim())
+    engines: Any = door._engines
+    engine = engines.engine(engines.topology.databases["default"].primary, kind).sync_engine
+    sa.event.listen(engine.pool, "close", lambda *_: task.cancel())
+    with suppress(asyncio.CancelledError):
+        await task
+    assert not task.cancelled(), "interrupted by what was meant for its end"
+    return ends[0]
+
+
+async def test_who_lets_go_of_a_lease_hears_it(tmp_path: Path) -> None:
+    """A read unit whose connection goes to another one after a statement, and is closed there, is told of its
+    cancellation by the statement."""
+    async with AsyncSessions({"default": {"url": f"sqlite:///{tmp_path}/a.db", "pool": {"size": 1}}}) as door:
+
+        async def reads() -> None:
+            async with door.read() as session:
+                await session.execute(SLOW)
+
+        async def writes() -> None:
+            async with door.begin() as session:
+                await session.execute(sa.text("select 1"))
+
+        async def comes() -> None:
+            while not (door.stats() and door.stats()[0].out):
+                await step()
+            writer = asyncio.create_task(writes())
+            while not door.stats()[0].waiting:
+                await step()
+            door.renew()
+            await writer
+
+        other = asyncio.create_task(comes())
+        assert await cancelled_as_it_closes(door, "read", reads())
+        await other
+
+
+@pytest.mark.parametrize("verb", ["drain", "close"])
+async def test_who_closes_what_is_idle_hears_it(verb: str, tmp_path: Path) -> None:
+    """So is who drains a door, or closes it, when all is closed."""
+    door = AsyncSessions({"default": f"sqlite:///{tmp_path}/a.db"})
+    async with door.begin() as session:
+        await session.execute(sa.text("select 1"))
+    assert await cancelled_as_it_closes(door, "write", getattr(door, verb)())
+    assert door.stats() == () or door.stats()[0].idle == 0
+    await door.close()
