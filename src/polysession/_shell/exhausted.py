@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 from ..errors import CheckoutTimeout, Overloaded
 from . import ledger
 from .room import Room
@@ -25,11 +28,28 @@ def exhausted(room: Room, kind: str, waited: float) -> CheckoutTimeout:
             waiting=waiting,
         )
     one_writes = kind in room.seats.limits
+    unopened = room.awaited(waited)
+    if unopened:
+        since = time.monotonic() - unopened[0].opens_since
+        are = "is" if len(unopened) == 1 else "are"
+        return CheckoutTimeout(
+            f"no connection to {room.name} within {waited:.1f} s",
+            why=f"{len(unopened)} of {room.seats.size} {are} being opened, one for {since:.1f} s, and the server "
+            f"does not answer; {_out(room, holders)}; {waiting} others wait",
+            do=(
+                *_SEE_TO_THE_SERVER,
+                *(("end those units of work sooner", "raise pool.size of the database") if holders else ()),
+            ),
+            endpoint=room.name,
+            waited=waited,
+            size=room.seats.size,
+            holders=holders,
+            waiting=waiting,
+        )
     turns = "only one unit at a time writes to a database of SQLite; " if one_writes else ""
-    out = f"{len(holders)} of {room.seats.size} are out: {'; '.join(holders) or 'none'}"
     return CheckoutTimeout(
         f"no connection to {room.name} within {waited:.1f} s",
-        why=f"{turns}{out}; {waiting} others wait",
+        why=f"{turns}{_out(room, holders)}; {waiting} others wait",
         do=(
             "end those units of work sooner",
             "open what only reads with read()" if one_writes else "raise pool.size of the database",
@@ -43,16 +63,23 @@ def exhausted(room: Room, kind: str, waited: float) -> CheckoutTimeout:
     )
 
 
+def _out(room: Room, holders: tuple[str, ...]) -> str:
+    return f"{len(holders)} of {room.seats.size} are out: {'; '.join(holders) or 'none'}"
+
+
+_SEE_TO_THE_SERVER: Final = (
+    "see whether the server is there and can be reached: polysession check",
+    "raise pool.checkout_timeout if connecting may take so long",
+)
+
+
 def unanswered(room: Room, waited: float) -> CheckoutTimeout:
     """A connection was being opened, and the server has not let it in within `waited` seconds."""
     holders = ledger.described(room)
     return CheckoutTimeout(
         f"no connection to {room.name} within {waited:.1f} s",
         why=f"one is being opened, and the server does not answer; {len(holders)} of {room.seats.size} are out",
-        do=(
-            "see whether the server is there and can be reached: polysession check",
-            "raise pool.checkout_timeout if connecting may take so long",
-        ),
+        do=_SEE_TO_THE_SERVER,
         endpoint=room.name,
         waited=waited,
         size=room.seats.size,
@@ -69,8 +96,7 @@ def overloaded(room: Room, kind: str, waited: float) -> Overloaded:
     return Overloaded(
         f"{room.name} is overloaded: refused after {waited:.2f} s of waiting for a connection",
         why=f"for some seconds more units have come than were served, and the queue would make all of them late; the "
-        f"target is a wait of {target * 1000:.0f} ms; {len(holders)} of {room.seats.size} are out: "
-        f"{'; '.join(holders) or 'none'}; {waiting} others wait",
+        f"target is a wait of {target * 1000:.0f} ms; {_out(room, holders)}; {waiting} others wait",
         do=(
             "answer that the service is busy, and let the caller come again later",
             "raise pool.size of the database if the server can do more",

@@ -28,21 +28,27 @@ _INSTALLED: Final = tuple(sysconfig.get_path(name) for name in ("stdlib", "plats
 """Folders of code that is not the application's."""
 
 
-def rows(rooms: Iterable[Room]) -> tuple[Checkout, ...]:
-    """The connections of these rooms that are out or being opened, the oldest first."""
-    found = [row(claim) for room in rooms for claim in room.holders() if not claim.left]
+def rows(rooms: Iterable[Room], *, opened: bool = False) -> tuple[Checkout, ...]:
+    """The connections of these rooms that are out, the oldest first; those that are being opened, too, unless only what
+    is `opened` is asked for."""
+    found = [
+        row(claim)
+        for room in rooms
+        for claim in room.holders()
+        if not claim.left and not (opened and claim.connection is None)
+    ]
     return tuple(sorted(found, key=lambda each: -each.age))
 
 
 def described(room: Room, *, many: bool = False) -> tuple[str, ...]:
-    """The rows of a room as text, for an error. Where very many wait and their times are up one after the other, they
-    share what was found a moment ago: looking at all that anew for each of them would leave no time for the work.
-    `many`: they are, whoever waits just now."""
+    """The rows of who has a connection of a room, as text for an error. Where very many wait and their times are up one
+    after the other, they share what was found a moment ago: looking at all that anew for each of them would leave no
+    time for the work. `many`: they are, whoever waits just now."""
     now = time.monotonic()
     many = many or len(room.seats.waiters) >= _MANY
     if room.described is not None and many and now - room.described[0] < _A_MOMENT:
         return room.described[1]
-    found = tuple(str(each) for each in rows((room,)))
+    found = tuple(str(each) for each in rows((room,), opened=True))
     room.described = (now, found)
     return found
 

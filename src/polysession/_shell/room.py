@@ -249,6 +249,15 @@ class Room:
                     claim.is_slow = True
                     claim.is_orphan = claim.left or claim.asker is OPENER
 
+    def awaited(self, waited: float) -> list[Claim]:
+        """The claims whose connection has been being opened for so long that it says something of the server, to who
+        has waited for so many seconds; the oldest first."""
+        before = time.monotonic() - max(self.patience, min(_SLOW, waited / 2))
+        return sorted(
+            (claim for claim in self.holders() if claim.connection is None and claim.opens_since <= before),
+            key=lambda claim: claim.opens_since,
+        )
+
     def grows(self, claim: Claim) -> Growth:
         """A connection is about to be opened for `claim` beside, by whoever has the answer."""
         growth = Growth()

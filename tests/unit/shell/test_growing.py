@@ -81,6 +81,24 @@ def test_who_has_no_more_time_leaves_and_the_connection_comes_into_the_pool() ->
     assert (driver.made, driver.open) == (1, 1)
 
 
+def test_who_waits_behind_it_is_told_so_too() -> None:
+    """Who has no seat is not told that all are out and that more would help, while the server lets nobody in."""
+    driver = Stuck(9)
+    pool = threads(driver)
+    opener = threading.Thread(target=lambda: pool.connect().close())
+    opener.start()
+    wait_until(lambda: pool.room.stats().opening == 1, what="one is being opened")
+    pool.room.timeout = 0.05
+    with pytest.raises(CheckoutTimeout, match="1 of 1 is being opened, one for") as told:
+        pool.connect()
+    assert "and the server does not answer" in str(told.value)
+    assert "0 of 1 are out: none" in str(told.value)
+    assert "polysession check" in str(told.value)
+    assert "raise pool.size" not in str(told.value)
+    driver.go_on.set()
+    opener.join()
+
+
 @pytest.mark.usefixtures("short")
 def test_another_one_is_begun_beside_one_that_does_not_come() -> None:
     """What is opened first is used; the other one is closed when it is opened after all."""

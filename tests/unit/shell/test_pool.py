@@ -554,9 +554,9 @@ def test_many_errors_at_once_share_what_they_say(waiters: int, looks: int, monke
         pool.room.ask(attempt.claims(pool, None))
     real, seen = ledger.rows, itertools.count()
 
-    def rows(rooms: Any) -> Any:
+    def rows(rooms: Any, **named: Any) -> Any:
         next(seen)
-        return real(rooms)
+        return real(rooms, **named)
 
     monkeypatch.setattr(ledger, "rows", rows)
     monkeypatch.setattr(ledger, "_A_MOMENT", 60.0)
