@@ -436,6 +436,7 @@ class Sessions(Door):
         pairs = self._placed(works, database, databases)
         opened = self.read if word(Access, access, "access") is Access.READ else self.begin
         check_limit(limit)
+        flag(return_errors, "return_errors")
 
         def branch(work: Callable[[Session], Any], name: str) -> tuple[Any]:
             with opened(name, name=called(work)) as session:
@@ -545,6 +546,7 @@ class Sessions(Door):
         Those that are out later are closed when they come back. Whoever asks waits until `resume()`. A unit that needs
         one more connection waits too, and ends by its own time. Raises as `pause()`.
         """
+        self._check_loop()
         end, back = until(within), Bell()
         self.pause(*databases)
         rooms = self._steered(databases)

@@ -510,6 +510,7 @@ class AsyncSessions(Door):
         pairs = self._placed(works, database, databases)
         opened = self.read if word(Access, access, "access") is Access.READ else self.begin
         check_limit(limit)
+        flag(return_errors, "return_errors")
         places = asyncio.Semaphore(limit or self._places(pairs))
 
         async def branch(work: Callable[[AsyncSession], Awaitable[Any]], name: str) -> tuple[Any]:

@@ -62,9 +62,9 @@ def extra_options(
     Raises `RequestRefused` for an unknown word, and for a name that is no text.
     """
     extra: dict[str, Any] = {}
-    if name is not None and not isinstance(name, str):
+    if name is not None and not (name and isinstance(name, str)):
         raise RequestRefused(
-            f"name={name!r} is no text",
+            f"name={name!r} is no text of at least one character",
             why="it is how the unit is called in reports, in held() and in errors",
             do=("give a text", "leave it out: the unit is then called like the function that opens it"),
             attribute="name",

@@ -13,6 +13,7 @@ from ..options import Access, UnitOptions
 from . import pooled, sqlite
 from .engines import EngineRoom
 from .loan import Loan
+from .notes import HOLDING
 
 __all__ = ["UNASKED", "begin_sqlite", "said_at_begin", "said_at_each_begin", "told_options"]
 
@@ -88,7 +89,10 @@ def _sqlite_begin(options: UnitOptions, transaction: bool) -> sqlite.Begin:
 
 
 def begin_sqlite(begin: sqlite.Begin, connection: Connection | Loan) -> None:
-    """Say how the transaction of this connection begins; nothing for an engine that is not of our making."""
-    raw: sqlite.Connection | None = connection.info.get(sqlite.RAW)
+    """Say whose transaction begins on this connection, and how; nothing for an engine that is not of our making."""
+    info = connection.info
+    raw: sqlite.Connection | None = info.get(sqlite.RAW)
     if raw is not None:
         raw.begin = begin
+        holding = info.get(HOLDING)
+        raw.belong(0 if holding is None else holding.id)

@@ -93,9 +93,6 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         self._check_options(asked, role)
         return asked
 
-    def _check_loop(self) -> None:
-        """Overridden by the synchronous door."""
-
     def _check_options(self, asked: UnitOptions, role: Role) -> None:
         if len(asked.databases) > 1 and asked.access is Access.WRITE and asked.atomic:
             raise AtomicUnavailable(

@@ -109,6 +109,7 @@ class ExactUnits(Standing):
         """What `outcome` is asked, checked."""
         if self._closed:
             raise self._refusal_of_closed()
+        self._check_loop()
         (name,) = self._topology.resolve((database,) if database is not None else ())
         if (unit_id is None) == (key is None):
             raise RequestRefused(

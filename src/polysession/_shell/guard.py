@@ -236,7 +236,7 @@ class Guarded(Session):
 
     def _refuse_in_unit(self, verb: str, *, owner_only: bool = True) -> None:
         holding = self._polysession_holding
-        if holding is None or holding.leaving:
+        if holding is None or (holding.leaving and (holding.ended is None or verb not in _PROMISES)):
             return
         if holding.kind is HoldKind.UNIT and holding.ended is None:
             what = f"{verb}() was called on the session of unit {holding.name!r}"
@@ -406,6 +406,8 @@ def _front_of(base: type[Session]) -> type[Guarded]:
     return Shorter if is_read else Guarded
 
 
+_PROMISES: Final = ("commit", "prepare")
+"""Verbs that are refused after the end of a unit, too: the others have nothing left to do then, and do nothing."""
 _INSTEAD = {
     "commit": (
         "let the block end",

@@ -16,7 +16,7 @@ from .._core.scope import find_open
 from .._core.steps import Call
 from ..errors import NoUnit, RequestRefused
 from . import places
-from .asking import called
+from .asking import called, flag
 from .standing import Standing, owner_key
 
 __all__ = ["HookVerbs", "log_failed_hook"]
@@ -83,6 +83,7 @@ class HookVerbs(Standing):
                 do=("give a function and its arguments: on_commit(send_mail, order.id)",),
                 attribute="outside" if callable(call) else "call",
             )
+        flag(robust, "robust")
         waits = inspect.iscoroutinefunction(call)
         if waits and not self.asynchronous:
             raise RequestRefused(
@@ -104,10 +105,8 @@ class HookVerbs(Standing):
             _refuse_coroutine(call(*args), moment, call)
             return
         raise NoUnit(
-            f"{moment.value}() was called outside of a unit of work",
-            why=(
-                f"no unit is open at {places.caller()}, so there is nothing to wait for{self._suspended(names, owner)}"
-            ),
+            f"{moment.value}() was called outside of a unit of work{'' if database is None else f' over {database!r}'}",
+            why=(f"none is open at {places.caller()}, so there is nothing to wait for{self._suspended(names, owner)}"),
             do=(
                 "call it inside of the unit's block",
                 "await the coroutine function yourself" if waits else "say outside='run' to call it at once",

@@ -7,7 +7,9 @@ IMMEDIATE for write units (an upgrade from a read lock cannot wait, sqlite.org/l
 sessions whose intent is not known, none for read units, whose statements stand alone.
 
 `close()` finishes open cursors first: with an unfinished statement `sqlite3_close_v2` keeps the handle, and with it
-its locks, until the cursor is collected (sqlite.org/c3ref/close.html).
+its locks, until the cursor is collected (sqlite.org/c3ref/close.html). So does who takes a connection after somebody
+else: an answer that was not read to its end keeps its snapshot also after COMMIT (sqlite.org/lang_transaction.html),
+and the next unit would read the past and not be let write.
 """
 
 from __future__ import annotations
@@ -82,12 +84,14 @@ class Connection(sqlite3.Connection):
 
     begin: Begin = Begin.DEFERRED
     is_open = True
+    holder = 0
+    """The number of who has had it last."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["isolation_level"] = None
         self._timeout = float(kwargs.get("timeout", 5.0))
         super().__init__(*args, **kwargs)
-        self._cursors: list[weakref.ref[sqlite3.Cursor]] = []
+        self.cursors: list[weakref.ref[sqlite3.Cursor]] = []
         """Those that were made since `finish`, and not many dead ones. A `WeakSet` would cost two calls for each."""
 
     @property
@@ -98,7 +102,7 @@ class Connection(sqlite3.Connection):
     def cursor(self, factory: Any = None) -> Any:
         """As `sqlite3.Connection.cursor`; the cursor is known to the connection until it is closed."""
         cursor = _make_cursor(self, Cursor if factory is None else factory)
-        cursors = self._cursors
+        cursors = self.cursors
         if len(cursors) >= _MANY:
             cursors[:] = [known for known in cursors if known() is not None]
         cursors.append(weakref.ref(cursor))
@@ -131,9 +135,16 @@ class Connection(sqlite3.Connection):
         _execute(_make_cursor(self), sql, parameters)
         self.commit()
 
+    def belong(self, holder: int) -> None:
+        """From here on it is that of `holder`: what others have not read to its end is not read any more."""
+        if self.cursors and self.holder != holder:
+            self.finish()
+        self.holder = holder
+
     def finish(self) -> None:
         """Close every cursor that is still open, so that no statement holds a lock."""
-        for known in list(self._cursors):
+        cursors, self.cursors = self.cursors, []
+        for known in cursors:
             cursor = known()
             if cursor is None:
                 continue
@@ -141,7 +152,6 @@ class Connection(sqlite3.Connection):
                 cursor.close()
             except sqlite3.Error:
                 continue  # the statement of this very cursor failed: it holds nothing
-        self._cursors.clear()
 
     def close(self) -> None:
         """Finish all statements, roll back, close. A second call does nothing."""
@@ -163,7 +173,7 @@ def driver_cursor(connection: Connection) -> sqlite3.Cursor:
         cursor = _make_cursor(connection)
     else:
         cursor = _make_cursor(connection, Cursor)
-    cursors = connection._cursors
+    cursors = connection.cursors
     if len(cursors) >= _MANY:
         cursors[:] = [known for known in cursors if known() is not None]
     cursors.append(weakref.ref(cursor))

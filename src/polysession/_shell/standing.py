@@ -188,6 +188,16 @@ class Standing:
 
     def _placed(self, works: tuple[W, ...], database: str | None, databases: Sequence[str]) -> list[tuple[W, str]]:
         """Each of the works that are gathered with its database. Raises `RequestRefused` if that is not clear."""
+        if self._closed:
+            raise self._refusal_of_closed()
+        self._check_loop()
+        if isinstance(databases, set | frozenset) or not isinstance(databases, Iterable):
+            raise RequestRefused(
+                f"databases={databases!r} is no list of names",
+                why="each work runs over the database at its place, and a set has no places",
+                do=("give a list of names",),
+                attribute="databases",
+            )
         if not databases:
             (name,) = self._topology.resolve((database,) if database is not None else ())
             return [(work, name) for work in works]
@@ -220,6 +230,9 @@ class Standing:
 
     def _backend(self, name: str) -> str:
         return self._ready_engines.backend(self._topology.databases[name].primary)
+
+    def _check_loop(self) -> None:
+        """Raise `WrongDoor` if this is no place for this door. Overridden by both."""
 
     def _refusal_of_closed(self) -> DoorClosed:
         return DoorClosed(

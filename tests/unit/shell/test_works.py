@@ -18,7 +18,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from polysession import AsyncSessions, Sessions, is_transient, outcome_of
 from polysession.errors import (
     ConfigError,
+    DoorClosed,
+    NoUnit,
     RequestRefused,
+    SessionEnded,
     SessionMisuse,
     UnitFailed,
     UnknownDatabase,
@@ -93,6 +96,13 @@ SYNC: list[tuple[str, Callable[[Anything], object], str]] = [
     ("no place to gather", lambda door: door.gather(function, limit=0), "limit=0 is not possible"),
     ("one name as several", lambda door: door.gather(function, databases="default"), "is one name, and not a list"),
     ("one and several", lambda door: door.gather(function, database="a", databases=["b"]), "both a database and"),
+    ("names without places", lambda door: door.gather(function, databases={"default"}), "is no list of names"),
+    ("a number of databases", lambda door: door.gather(function, databases=3), "is no list of names"),
+    (
+        "a word for errors",
+        lambda door: door.gather(function, return_errors="no"),
+        "return_errors='no' is neither True nor False",
+    ),
     (
         "two works over three",
         lambda door: door.gather(function, function, databases=["default"] * 3),
@@ -114,6 +124,8 @@ SYNC: list[tuple[str, Callable[[Anything], object], str]] = [
 ]
 AT_BOTH: list[tuple[str, Callable[[Anything], object], str]] = [
     ("a number as a name", lambda door: door.begin(name=5), "name=5 is no text"),
+    ("an empty name", lambda door: door.begin(name=""), "name='' is no text"),
+    ("a word for robust", lambda door: door.on_commit(print, robust="no"), "robust='no' is neither True nor False"),
     ("bytes as a name", lambda door: door.read(name=b"report"), "name=b'report' is no text"),
     ("a name of a loop", lambda door: door.attempts(name=5), "name=5 is no text"),
     ("a name of a decorated function", lambda door: door.unit(name=5), "name=5 is no text"),
@@ -154,6 +166,53 @@ def test_refused_at_once(call: Callable[[Anything], object], words: str) -> None
             call(door)
         assert words in caught.value.what
         assert caught.value.do
+
+
+def test_the_synchronous_door_in_a_loop() -> None:
+    """Whatever would wait says so, also what waits for threads."""
+    with Sessions("sqlite://") as door:
+        waits = (
+            lambda: door.gather(lambda session: session.connection()),
+            lambda: door.outcome(key="x"),
+            door.drain,
+        )
+
+        async def main() -> None:
+            for call in waits:
+                with pytest.raises(WrongDoor, match="inside a running event loop"):
+                    call()
+
+        asyncio.run(main())
+
+
+def test_a_closed_door_gathers_nothing() -> None:
+    """It says that it is closed, once, and not in a group."""
+    door = Sessions("sqlite://")
+    door.close()
+    with pytest.raises(DoorClosed):
+        door.gather(lambda session: session.connection())
+
+
+@pytest.mark.parametrize("verb", ["commit", "prepare"])
+def test_a_promise_after_the_end(verb: str) -> None:
+    """To commit a session of a unit that has ended names the unit and its end; to roll it back does nothing."""
+    with Sessions("sqlite://") as door:
+        with door.begin(name="over") as session:
+            session.connection()
+        with pytest.raises(SessionEnded, match="the session of unit 'over' was used after its end"):
+            getattr(session, verb)()
+        session.rollback()
+        session.close()
+
+
+def test_a_hook_for_another_database() -> None:
+    """The text names it."""
+    with (
+        Sessions({"a": "sqlite://", "b": "sqlite://"}) as door,
+        door.begin("a"),
+        pytest.raises(NoUnit, match="outside of a unit of work over 'b'"),
+    ):
+        door.on_commit(print, database="b")
 
 
 def test_a_name_of_run() -> None:
