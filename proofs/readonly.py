@@ -42,7 +42,7 @@ ENOUGH: Final = 200
 """Ways to write that each engine must be tried with."""
 _TOGETHER: Final = 80
 """Ways that are tried before a look at what has changed; after a change each is tried alone."""
-_QUICK: Final = 8
+_QUICK: Final = 20
 """The quick profile tries one way in so many, and its control one in ten of these."""
 
 TABLE: Final = {

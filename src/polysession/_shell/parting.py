@@ -30,19 +30,22 @@ def parting(end: Callable[[Any], None]) -> Callable[[Any], None]:
     """`end(connection)`, a method of a dialect for threads, that returns when the server has closed its end."""
 
     def ended(connection: Any) -> None:
-        link = link_of(getattr(connection, "driver_connection", connection))
-        if link is None:
-            end(connection)
-            return
+        link = None
         try:
+            link = link_of(getattr(connection, "driver_connection", connection))
             end(connection)
-            _await_end(link)
+            if link is not None:
+                _await_end(link)
         except BaseException as error:
-            if not isinstance(error, Exception):
-                _await_end(link)  # an interrupt ended the wait, or came before it
+            if not isinstance(error, Exception):  # an interrupt ended the wait, or came before it
+                if link is None:
+                    link = link_of(getattr(connection, "driver_connection", connection))
+                if link is not None:
+                    _await_end(link)
             raise
         finally:
-            link.close()
+            if link is not None:
+                link.close()
 
     return ended
 

@@ -81,6 +81,43 @@ def test_closing_waits_for_the_server(ends: tuple[Driver, socket.socket]) -> Non
     assert order == ["the server closed", "the driver returned"]
 
 
+@pytest.mark.parametrize("where", ["before the driver", "in the driver", "behind the driver"])
+def test_an_interrupt_cannot_leave_the_server_its_session(
+    where: str, ends: tuple[Driver, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes, the server has closed its end before the interrupt goes on and the seat is somebody else's."""
+    driver, theirs = ends
+    order: list[str] = []
+
+    def interrupted(call: Any) -> Any:
+        def once(argument: Any) -> Any:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        return once if call.__name__ == at else call
+
+    def close(connection: Driver) -> None:
+        connection.close()
+
+    at = {"before the driver": "link_of", "in the driver": "close", "behind the driver": "_await_end"}[where]
+    monkeypatch.setattr(module, "link_of", interrupted(module.link_of))
+    monkeypatch.setattr(module, "_await_end", interrupted(module._await_end))
+
+    def serve() -> None:
+        while theirs.recv(100):
+            continue
+        order.append("the server closed")
+        theirs.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with pytest.raises(KeyboardInterrupt):
+        parting(interrupted(close))(driver)
+    order.append("the interrupt went on")
+    server.join(10)
+    assert order == ["the server closed", "the interrupt went on"]
+
+
 def test_the_wait_is_bounded(ends: tuple[Driver, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not close is not waited for for ever."""
     monkeypatch.setattr(module, "PARTING", 0.01)
