@@ -11,7 +11,7 @@ there; the others change the session before a bind is asked for.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -117,7 +117,7 @@ class Guarded(Session):
         if holding is not None:
             holding.check()
             if holding.repeated is not None:
-                _refuse_twice(instance, holding)
+                _refuse_twice(instance, holding, "save-update")
         try:
             super().add(instance, _warn=_warn)
         except InvalidRequestError as error:
@@ -133,14 +133,27 @@ class Guarded(Session):
             _explain_stranger(self, instance, error)
             raise
 
+    def delete_all(self, instances: Iterable[object]) -> None:
+        """As `Session.delete_all`."""
+        for instance in instances:
+            self.delete(instance)
+
     def merge(self, instance: Any, **kw: Any) -> Any:
         """As `Session.merge`."""
         holding = self._polysession_holding
         if holding is not None:
             holding.check()
             if holding.repeated is not None:
-                _refuse_twice(instance, holding)
+                _refuse_twice(instance, holding, "merge")
         return super().merge(instance, **kw)
+
+    def merge_all(self, instances: Iterable[Any], **kw: Any) -> Sequence[Any]:
+        """As `Session.merge_all`."""
+        return super().merge_all(self._checked(instances, "merge"), **kw)
+
+    def bulk_save_objects(self, objects: Iterable[object], *args: Any, **kw: Any) -> None:
+        """As `Session.bulk_save_objects`."""
+        super().bulk_save_objects(self._checked(objects, ""), *args, **kw)
 
     def get(self, entity: Any, ident: Any, **kw: Any) -> Any:
         """As `Session.get`."""
@@ -233,6 +246,17 @@ class Guarded(Session):
         holding = self._polysession_holding
         if holding is not None:
             holding.check()
+
+    def _checked(self, instances: Iterable[Any], cascade: str) -> list[Any]:
+        """What is given to the session together."""
+        given = list(instances)
+        holding = self._polysession_holding
+        if holding is not None:
+            holding.check()
+            if holding.repeated is not None:
+                for instance in given:
+                    _refuse_twice(instance, holding, cascade)
+        return given
 
     def _refuse_in_unit(self, verb: str, *, owner_only: bool = True) -> None:
         holding = self._polysession_holding
@@ -426,10 +450,10 @@ _INSTEAD = {
 _INSTEAD["reset"] = _INSTEAD["invalidate"] = _INSTEAD["close"]
 
 
-def _refuse_twice(instance: object, holding: Holding) -> None:
+def _refuse_twice(instance: object, holding: Holding, cascade: str) -> None:
     from .twice import refuse_twice  # units that are repeated need it
 
-    refuse_twice(instance, holding)
+    refuse_twice(instance, holding, cascade)
 
 
 def _read_only(holding: Holding, what: str) -> ReadOnlyUnit:
