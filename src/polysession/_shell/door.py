@@ -289,19 +289,20 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             return None
         if holding is None or time.monotonic() < scope.deadline_at:
             return None
+        part = None if scope.whole else scope
         if timed_out and isinstance(error, asyncio.CancelledError):
-            return holding.seen.exceeded("while it waited")
+            return holding.seen.exceeded("while it waited", part)
         if isinstance(error, CheckoutTimeout):
-            return holding.seen.exceeded("waiting for a connection")
+            return holding.seen.exceeded("waiting for a connection", part)
         if was_connecting(error):
-            return holding.seen.exceeded("while connecting")
+            return holding.seen.exceeded("while connecting", part)
         if holding.seen.severed and scope.outcome is Outcome.ROLLED_BACK:
-            return holding.seen.exceeded("when its connection was closed by force")
+            return holding.seen.exceeded("when its connection was closed by force", part)
         if driver_error(error) is not None:
             backend = self._met_in(error, holding) or self._backend(scope.options.databases[0])
             failure = classify(error, Phase.BODY, backend, holding.access)
             if failure.kind in _ENDED_BY_TIME:
-                return holding.seen.exceeded("in a statement")
+                return holding.seen.exceeded("in a statement", part)
         return None
 
     # -- independent sessions

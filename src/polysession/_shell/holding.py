@@ -367,6 +367,9 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
                 unit=self.name,
             )
         if bind is not None:
+            if len(self.engines) > 1 and self.kind is _UNIT:
+                name = next(name for name, engine in self.engines.items() if engine == bind)
+                return self._connection(name, bind)
             asking.asker = self
             return cast("Engine | Connection", bind)
         database = self.models.database_of(mapper, clause)

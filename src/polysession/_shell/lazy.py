@@ -13,6 +13,7 @@ import sys
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm import exc as orm_exc
 
@@ -44,7 +45,7 @@ class _Detached(orm_exc.DetachedInstanceError):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is _Detached:
             place = sys._getframe(1).f_locals
-            state = place.get("state")
+            state = place.get("state") or inspect(place.get("instance"), raiseerr=False)
             ended = getattr(state, "__dict__", {}).get(_UNIT)
             if ended is not None:
                 return _after_the_end(state, _attribute(place), ended)
@@ -62,9 +63,11 @@ class LazyLoadAfterUnit(LazyLoadOutsideUnit, _Detached):  # type: ignore[misc]  
 
 def _attribute(place: dict[str, Any]) -> str | None:
     """The attribute that was to be loaded: a relationship's key, or what had expired."""
-    key = getattr(place.get("self"), "key", None)
-    if isinstance(key, str):
-        return key
+    loader = place.get("self")
+    for holder in (loader, getattr(loader, "attr", None)):  # the second for what is lazy="dynamic"
+        key = getattr(holder, "key", None)
+        if isinstance(key, str):
+            return key
     names = sorted(place.get("attribute_names") or ())
     return names[0] if names else None
 
@@ -84,6 +87,8 @@ def _after_the_end(state: Any, attribute: str | None, ended: Ended) -> LazyLoadA
 
 def _cures(mapper: Any, model: str, attribute: str | None) -> tuple[str, ...]:
     if attribute is not None and attribute in mapper.relationships:
+        if mapper.relationships[attribute].lazy == "dynamic":
+            return ("use the attribute inside of the unit's block",)
         many = mapper.relationships[attribute].uselist
         option = "selectinload" if many else "joinedload"
         return (

@@ -76,20 +76,29 @@ def watch_statements(engine: Engine, judges: Sequence[Judge]) -> Mapping[str, ob
 
         return send_watched
 
-    def forgiving(return_to: Callable[..., None]) -> Callable[..., None]:
-        def return_watched(connection: Connection, name: str) -> None:
-            return_to(connection, name)
-            watch = watch_of(connection)
-            if watch is not None:
-                watch.aborted = None
-                if connection.engine in watch.limits:
-                    watch.limits[connection.engine] = math.inf  # what was set behind the savepoint is undone with it
-
-        return return_watched
-
-    dialect.do_rollback_to_savepoint = forgiving(dialect.do_rollback_to_savepoint)
+    dialect.do_rollback_to_savepoint = _forgiving(dialect.do_rollback_to_savepoint)
     wrap_sending(dialect, watched)
     return verdicts
+
+
+def _forgiving(return_to: Callable[..., None]) -> Callable[..., None]:
+    """What returns to a savepoint: an error that came behind it is undone, and so is a limit that was set there."""
+
+    def return_watched(connection: Connection, name: str) -> None:
+        watch = watch_of(connection)
+        if watch is None:
+            return_to(connection, name)
+            return
+        watch.returning = True
+        try:
+            return_to(connection, name)
+        finally:
+            watch.returning = False
+        watch.aborted = None
+        if connection.engine in watch.limits:
+            watch.limits[connection.engine] = math.inf
+
+    return return_watched
 
 
 def wrap_sending(dialect: Any, wrap: Callable[[Send], Send]) -> None:

@@ -70,6 +70,7 @@ class Watch:
         "limits",
         "lost",
         "patience",
+        "returning",
         "severed",
         "spent_before",
         "statements",
@@ -112,6 +113,8 @@ class Watch:
         """When that statement was over, or its connection was taken after it; the same clock."""
         self.patience = math.inf
         """Seconds for which a transaction may be open without a statement before it is told."""
+        self.returning = False
+        """To a savepoint, which must be whatever the time: what is around it may go on."""
         self.wrote = False
         """Something was sent that may change or lock rows. Known on MariaDB and MySQL only."""
         self.waited = 0.0
@@ -143,6 +146,8 @@ class Watch:
     def before(self, connection: Connection) -> None:
         """Refuse a statement that must not be sent; tell the server how long it may take."""
         self.refuse_if_lost(self.lost)
+        if self.returning:
+            return
         if self.deadline_at is not None:
             left = self.deadline_at - time.monotonic()
             if left <= 0:
@@ -250,7 +255,7 @@ class Watch:
             if replace_all is not None:
                 replace_all()
         if self.in_transaction:
-            if takes_transaction(error, backend):
+            if takes_transaction(error, backend) and not _is_still_in(connection):
                 self.lose(error)
             elif dialects.of(backend).capabilities.errors_abort and said_by_server(error):
                 self.aborted = error
@@ -294,13 +299,15 @@ class Watch:
             unit=holding.name,
         ) from error
 
-    def exceeded(self, where: str) -> DeadlineExceeded:
-        """The report: how long it took and where the time went."""
-        timed = self.timed
-        assert self.deadline_at is not None
-        assert self.allowed is not None
-        total = time.monotonic() - (self.deadline_at - self.allowed)
-        allowed = self.allowed
+    def exceeded(self, where: str, part: Any = None) -> DeadlineExceeded:
+        """The report: how long it took and where the time went. Of a `part` that has a deadline of its own, which is
+        not in force any more, if one is given."""
+        timed, allowed, deadline_at = self.timed, self.allowed, self.deadline_at
+        if part is not None:
+            timed, allowed, deadline_at = part, part.options.deadline, part.deadline_at
+        assert deadline_at is not None
+        assert allowed is not None
+        total = time.monotonic() - (deadline_at - allowed)
         elsewhere = max(0.0, total - self.in_database - self.waited)
         return DeadlineExceeded(
             f"unit {timed.name!r} took longer than its {allowed:g} s: {total:.2f} s when it was noticed, {where}",
@@ -355,6 +362,12 @@ class Watch:
     def _ends_with_transaction(self, connection: Connection) -> bool:
         """What is set here is undone at the latest when the transaction ends, in one way or another."""
         return connection.dialect.name == "postgresql" and self._is_in_transaction(connection)
+
+
+def _is_still_in(connection: Connection) -> bool:
+    """Of SQLite: its transaction is still there. An error takes it or not (sqlite.org/c3ref/interrupt.html)."""
+    raw = connection.info.get(RAW) if connection.dialect.name == "sqlite" else None
+    return raw is not None and raw.in_transaction
 
 
 _DEFAULT: Final = "SET LOCAL statement_timeout TO DEFAULT"

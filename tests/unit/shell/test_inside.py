@@ -16,7 +16,14 @@ from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from polysession import AsyncSessions, Sessions
-from polysession.errors import DeadlineExceeded, JoinRefused, RequestRefused, SessionMisuse, UnitRolledBack
+from polysession.errors import (
+    DeadlineExceeded,
+    JoinRefused,
+    PartialCommit,
+    RequestRefused,
+    SessionMisuse,
+    UnitRolledBack,
+)
 from polysession.facts import Outcome
 
 SLOW = sa.text(
@@ -70,6 +77,43 @@ def test_a_part_has_no_more_time_than_the_part_around_it(door: Sessions) -> None
             pass
         with pytest.raises(JoinRefused, match="its deadline differs"), door.begin("a", deadline=30):
             raise AssertionError
+
+
+def test_a_savepoint_whose_time_is_up(door: Sessions) -> None:
+    """It is returned to, and what is around it goes on in its own time; the report is about the part's time."""
+
+    def take_too_long() -> None:
+        with door.begin("a", name="part", deadline=0.1, propagation="nested") as session:
+            session.add(Item(id=1))
+            session.flush()
+            session.execute(SLOW)
+
+    with door.begin("a", deadline=60) as session:
+        session.add(Item(id=2))
+        with pytest.raises(DeadlineExceeded, match=r"unit 'part' took longer than its 0\.1 s: 0\.\d+ s"):
+            take_too_long()
+        session.add(Item(id=3))
+    assert ids(door) == [2, 3]
+
+
+def test_an_engine_of_a_unit_over_several(door: Sessions) -> None:
+    """A statement that names one of them in its bind arguments runs in the unit's transaction there: the databases
+    commit one after the other, and what has committed is told."""
+
+    def write() -> None:
+        with door.begin("a", "b", atomic=False) as session:
+            engines = session._polysession_holding.engines  # type: ignore[attr-defined]
+            for name, statement in (
+                ("b", "insert into item values (1)"),
+                ("a", "insert into item values (1)"),
+                ("b", "create table part (item integer references item (id) deferrable initially deferred)"),
+                ("b", "insert into part values (7)"),
+            ):
+                session.execute(sa.text(statement), bind_arguments={"bind": engines[name]})
+
+    with pytest.raises(PartialCommit, match="committed on a, not on b"):
+        write()
+    assert (ids(door, "a"), ids(door, "b")) == ([1], [])
 
 
 def test_a_savepoint_has_what_the_unit_around_it_has(door: Sessions) -> None:
