@@ -104,10 +104,14 @@ class Attempt(msgspec.Struct, weakref=True, eq=False):
 
 
 class Growth:
-    """One connection that is being opened beside, alive as long as the thread or task that opens it: an interrupt that
-    comes before that is begun leaves nothing that looks as if it were going on."""
+    """One connection that is being opened beside, alive as long as the thread or task that opens it."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "begun")
+
+    def __init__(self) -> None:
+        self.begun = False
+        """Somebody is at it. Before that it may have been left by an interrupt, whose error keeps it alive for as long
+        as somebody keeps that."""
 
 
 class _Starting(threading.local):
@@ -143,6 +147,10 @@ class Claim(Ticket[ConnectionPoolEntry], kw_only=True, eq=False):
     missing_since: float | None = None
     error: BaseException | None = None
     """Why no connection could be opened for it."""
+    begun: bool = False
+    """Somebody is at opening a connection on its seat, for others or for it."""
+    called_off: bool = False
+    """Nobody may begin that any more."""
     growing: bool = False
     """A connection is being opened for it beside, so a seat alone is of no use to it."""
     opens_since: float = float("inf")
@@ -199,14 +207,17 @@ class Claim(Ticket[ConnectionPoolEntry], kw_only=True, eq=False):
     @property
     def is_opening(self) -> bool:
         """Its connection is being opened, whether or not whoever asked still waits for it."""
-        return self.beside > 0 and not (self.opening is not None and self.opening.get_loop().is_closed())
+        growths = [growth for one in self.growths or () if (growth := one()) is not None]
+        # who waits for one sees to it that it is begun
+        at_it = bool(growths) if not self.left else any(growth.begun for growth in growths)
+        return at_it and not (self.opening is not None and self.opening.get_loop().is_closed())
 
     @property
     def is_held(self) -> bool:
         """The call that took the connection still runs, or what it delivered is in somebody's hands."""
         if self.is_opening:
             return True
-        if self.attempt() is not None and not (self.is_stranded and not self.handed_out):
+        if not self.left and self.attempt() is not None and not (self.is_stranded and not self.handed_out):
             return True
         reference = getattr(self.connection, "fairy_ref", None)
         return reference is not None and reference() is not None

@@ -232,6 +232,8 @@ class FairPool(Pool):
 
     def _attempt(self, claim: Claim, growth: Growth) -> None:
         began = time.monotonic()
+        if not self.room.begins(claim, growth):
+            return  # an interrupt came before it, and its seat was passed on
         try:
             record = self._make(claim)
         except BaseException as error:
@@ -318,7 +320,7 @@ class FairPool(Pool):
 
     def abandon_failed(self, claim: Claim) -> None:
         """A checkout failed; SQLAlchemy has returned the connection unless an interrupt came between."""
-        if claim.is_opening and claim.left:
+        if claim.left and not self.room.calls_off(claim) and claim.is_opening:
             return  # it comes into the pool when it is open
         if getattr(claim.connection, "fairy_ref", None) is None:  # else it comes back when its last holder drops it
             self.abandon(claim)

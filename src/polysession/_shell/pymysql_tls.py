@@ -7,6 +7,10 @@ connection and has it load all certificates that the system trusts: most of what
 
 The method is not public. Shared is only what it makes of no options, and only if that checks no certificate, so that
 nobody is trusted who was not before; a version that makes its contexts elsewhere goes its own way.
+
+And where it closes its socket without a word, as an interrupt in the middle of an answer makes it do, a link is kept on
+which the server's end can be awaited (`parting`): else the server has that session for a moment more, beside the one
+that takes its seat.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from __future__ import annotations
 import functools
 import ssl
 from typing import Any
+
+from .parting import link_of
 
 __all__ = ["sharing"]
 
@@ -27,6 +33,20 @@ def sharing(base: Any) -> Any:
 
     class Sharing(base):  # type: ignore[misc]  # the driver's
         """As the driver's."""
+
+        polysession_link: Any = None
+
+        def connect(self, *args: Any, **named: Any) -> None:
+            try:
+                super().connect(*args, **named)
+            except BaseException:
+                self.polysession_link = None  # nobody will wait for the end of that
+                raise
+
+        def _force_close(self) -> None:
+            if not self._closed and self.polysession_link is None:
+                self.polysession_link = link_of(self)
+            super()._force_close()
 
         def _create_ssl_ctx(self, options: Any) -> Any:
             if options:

@@ -265,6 +265,23 @@ class Room:
             claim.grows(growth)
         return growth
 
+    def begins(self, claim: Claim, growth: Growth | None = None) -> bool:
+        """Somebody is about to open a connection on the seat of `claim`; False if that was called off, or has become of
+        no use."""
+        with self.lock:
+            if claim.called_off or not self.seats.seated(claim):
+                return False
+            claim.begun = True
+            if growth is not None:
+                growth.begun = True
+            return True
+
+    def calls_off(self, claim: Claim) -> bool:
+        """Let nobody open a connection on the seat of `claim`; False if somebody is at it."""
+        with self.lock:
+            claim.called_off = not claim.begun
+            return claim.called_off
+
     @_changing
     def arrived(self, claim: Claim, growth: Growth, record: ConnectionPoolEntry) -> Claim | None:
         """A connection was opened for `claim` beside: who has it; None if it is one too many."""

@@ -6,6 +6,7 @@ The pool says how it waits (`park`), how it does something beside (`aside`), and
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -124,34 +125,32 @@ def _look_around(pool: FairPool, claim: Claim, began: float, until: float, crowd
 
 def _help(pool: FairPool) -> None:
     """Have a connection opened beside those who wait, so that none of them misses one that comes back first."""
+    _beside(pool, pool.room.help)
+
+
+def _beside(pool: FairPool, has_seat: Callable[[Claim], bool]) -> None:
     attempt = Attempt()
     claim = attempt.claims(pool, OPENER)
-    if pool.room.help(claim):
-        _beside(pool, attempt, claim)
-
-
-def _beside(pool: FairPool, attempt: Attempt, claim: Claim) -> None:
     try:
-        pool.aside(attempt)
+        if has_seat(claim):
+            pool.aside(attempt)
     except RuntimeError:  # no thread can be started: who waits opens one when its patience ends
         pool.abandon(claim)
     except BaseException:
-        pool.abandon(claim)
+        if pool.room.calls_off(claim):
+            pool.abandon(claim)
         raise
 
 
 def keep_floor(pool: FairPool) -> None:
     """Have connections opened beside until there are as many as there have to be."""
-    attempt = Attempt()
-    claim = attempt.claims(pool, OPENER)
-    if pool.room.prepare(claim):
-        _beside(pool, attempt, claim)
+    _beside(pool, pool.room.prepare)
 
 
 def open_for_others(pool: FairPool, attempt: Attempt) -> None:
     """Open connections for as long as somebody waits for one; who waits first is told if that fails."""
     claim = attempt.claim
-    while claim is not None:
+    while claim is not None and pool.room.begins(claim):
         try:
             pool.open(claim)
         except BaseException as error:

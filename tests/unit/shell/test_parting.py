@@ -13,6 +13,7 @@ import pytest
 
 from polysession._shell import parting as module
 from polysession._shell.parting import gone, link_of, parting
+from polysession._shell.pymysql_tls import sharing
 from polysession._shell.severing import sever
 
 
@@ -116,6 +117,65 @@ def test_an_interrupt_cannot_leave_the_server_its_session(
     order.append("the interrupt went on")
     server.join(10)
     assert order == ["the server closed", "the interrupt went on"]
+
+
+class Hasty:
+    """A connection as PyMySQL has it: what goes wrong in the middle of an answer closes it without a word."""
+
+    _closed = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock: socket.socket | None = sock
+
+    def read(self) -> None:
+        """An answer in the middle of which an interrupt comes."""
+        try:
+            raise KeyboardInterrupt
+        except BaseException:
+            self._force_close()
+            raise
+
+    def close(self) -> None:
+        """Close; a second time for who does not know of the first."""
+        self._closed = True
+        self._force_close()
+
+    def _force_close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+        self._sock = None
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["ours", "the control"])
+def test_what_the_driver_has_closed_without_a_word_is_waited_for(
+    is_kept: bool, ends: tuple[Driver, socket.socket]
+) -> None:
+    """Its seat is free when the server has closed its end; by the driver's own class it was free before."""
+    ours, theirs = ends
+    driver: Any = (sharing(Hasty) if is_kept else Hasty)(ours.sock)
+    may_close, order = threading.Event(), []
+
+    def serve() -> None:
+        while theirs.recv(100):
+            continue
+        assert may_close.wait(10)
+        order.append("the server closed")
+        theirs.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with pytest.raises(KeyboardInterrupt):
+        driver.read()
+    if is_kept:
+        may_close.set()
+    parting(lambda connection: connection.close())(driver)
+    order.append("the seat is free")
+    may_close.set()
+    server.join(10)
+    assert order == (
+        ["the server closed", "the seat is free"] if is_kept else ["the seat is free", "the server closed"]
+    )
+    assert link_of(driver) is None, "nothing is kept open"
 
 
 def test_the_wait_is_bounded(ends: tuple[Driver, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:

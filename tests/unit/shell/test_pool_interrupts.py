@@ -7,7 +7,6 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -200,6 +199,13 @@ def growing_checkout(bench: Bench) -> Callable[[], None]:
     return lambda: bench.take(bench.read)
 
 
+def helped_checkout(bench: Bench) -> Callable[[], None]:
+    """Wait while one is opened beside for those who wait."""
+    bench.take(bench.read)
+    bench.room.timeout = 60.0
+    return lambda: bench.take(bench.read)
+
+
 def refused_growing_checkout(bench: Bench) -> Callable[[], None]:
     """Have one opened beside that cannot be opened."""
     bench.read.opens_here = False
@@ -375,6 +381,7 @@ SCENES = (
     replacing_checkout,
     opening_checkout,
     growing_checkout,
+    helped_checkout,
     refused_growing_checkout,
     refused_checkout,
     checkout_with_victim,
@@ -419,6 +426,19 @@ def test_an_interrupt_anywhere_on_the_shorter_way(
 
 
 @pytest.mark.usefixtures("_nothing_keeps_tracebacks")
+@pytest.mark.parametrize("scene", [growing_checkout, helped_checkout], ids=lambda scene: scene.__name__)
+def test_an_interrupt_whose_error_is_kept(
+    scene: Callable[[Bench], Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error keeps what the interrupted call had made; what was not begun to be opened then takes no seat for it."""
+    monkeypatch.setattr(room_module, "_SURELY_LOST", 0.0)
+    files = tuple(name for name in FILES if not name.endswith(("base.py", "proxied.py")))
+    kept: list[KeyboardInterrupt] = []
+    assert _interrupt_everywhere(scene, "opcode", files, kept) > 60, "the scene has places to be interrupted at"
+    assert len(kept) > 60
+
+
+@pytest.mark.usefixtures("_nothing_keeps_tracebacks")
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [
@@ -438,7 +458,12 @@ def test_an_interrupt_loses_seats_without_the_audit(
         [_interrupt_everywhere(scene, "line") for scene in SCENES]
 
 
-def _interrupt_everywhere(scene: Callable[[Bench], Callable[[], None]], event: str) -> int:
+def _interrupt_everywhere(
+    scene: Callable[[Bench], Callable[[], None]],
+    event: str,
+    files: tuple[str, ...] = FILES,
+    kept: list[KeyboardInterrupt] | None = None,
+) -> int:
     number = 0
     reached = True
     while reached:
@@ -447,11 +472,19 @@ def _interrupt_everywhere(scene: Callable[[Bench], Callable[[], None]], event: s
         work = scene(bench)
 
         def attempt(work: Callable[[], None] = work) -> None:
-            with suppress(CheckoutTimeout, OSError):
+            try:
                 work()
+            except (CheckoutTimeout, OSError):
+                pass
+            except KeyboardInterrupt as error:
+                if kept is not None:
+                    kept.append(error)
+                raise
 
-        reached = interrupt_at(number, FILES, attempt, event=event)
+        reached = interrupt_at(number, files, attempt, event=event)
         del work, attempt
+        if kept and sum(claim.handed_out for claim in bench.room.holders()) > len(bench.held):
+            kept.pop()  # it holds the connection itself
         wait_until(lambda: Begun.ended == Begun.begun, 30, what="nothing is being opened", every=0)
         _check(bench, f"{scene.__name__}, interrupted at {event} {number}")
     return number
