@@ -120,6 +120,10 @@ class Turns:
         self.lines: dict[Hashable, Line] = {}
         self.lock = threading.RLock()  # the garbage collector may end a unit in the middle of our own work
 
+    def forked(self) -> None:
+        """In a forked child: nobody of those who stood in a line is here, nor whoever had the lock."""
+        self.lock, self.lines = threading.RLock(), {}
+
     def first(self, key: Hashable) -> Turn | None:
         """Who comes first; None if nobody waits. To be called under the lock, or as a hint."""
         line = self.lines.get(key)

@@ -107,11 +107,15 @@ class EngineRoom:
         self.topology = topology
         self.asynchronous = asynchronous
         self._sets: list[_Set] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close the door, or pause it, meanwhile
         self._folder: str | None = None
         self._paused: set[str] = set()
         self._sizes: dict[str, int] = {}
         """By endpoint, what was said of its pool since the door was made."""
+
+    def forked(self) -> None:
+        """In a forked child: whoever had the lock is not here and never gives it back."""
+        self._lock = threading.RLock()
 
     def engine(self, endpoint: Endpoint, kind: str) -> AnyEngine:
         """The engine of `endpoint` for this kind of use, in this process and event loop. Makes it; connects nothing.
@@ -172,11 +176,16 @@ class EngineRoom:
 
     def note(self, endpoints: Iterable[Endpoint], *, paused: bool | None, size: int | None) -> None:
         """Remember this for the pools that are made later; None: as before."""
-        for endpoint in endpoints:
-            if paused is not None:
-                (self._paused.add if paused else self._paused.discard)(endpoint.name)
-            if size is not None:
-                self._sizes[endpoint.name] = size
+        with self._lock:  # a pool that is being made is among the rooms afterwards, or is made by what is noted
+            for endpoint in endpoints:
+                if paused is not None:
+                    (self._paused.add if paused else self._paused.discard)(endpoint.name)
+                if size is not None:
+                    self._sizes[endpoint.name] = size
+
+    def size(self, endpoint: Endpoint) -> int:
+        """Most connections of each pool of this endpoint."""
+        return self._sizes.get(endpoint.name, endpoint.pool.size)
 
     def dispose(self) -> None:
         """Close what is idle in this process. Connections that are out are closed when they come back.
@@ -247,11 +256,7 @@ class EngineRoom:
         if room is None:
             # SQLite has one writer at a time: a queue of our own is fair, its busy handler is not
             limits = {Access.WRITE.value: 1} if is_sqlite else None
-            size = self._sizes.get(endpoint.name, pool.size)
-            room = engines.rooms[endpoint.name] = Room(endpoint.name, size, pool.checkout_timeout, limits)
-            room.seats.paused = endpoint.name in self._paused
-            room.seats.waiters.is_bounded = pool.overload is Overload.SHED
-            room.ping_after, room.floor = pool.ping_after, pool.floor
+            room = engines.rooms[endpoint.name] = self._room(endpoint, limits)
         cast("FairPool", sync.pool).join(room, str(kind))
         _end_well(sync)
         if is_sqlite:
@@ -278,6 +283,15 @@ class EngineRoom:
             shorten(sync, is_changed if kind == Access.READ and not is_sqlite else None)
         _share(sync, (str(kind), is_pooled, pool.reset))
         return made
+
+    def _room(self, endpoint: Endpoint, limits: dict[str, int] | None) -> Room:
+        pool = endpoint.pool
+        room = Room(endpoint.name, self.size(endpoint), pool.checkout_timeout, limits)
+        room.seats.waiters.is_bounded = pool.overload is Overload.SHED
+        room.ping_after, room.floor = pool.ping_after, pool.floor
+        if endpoint.name in self._paused:
+            room.pause()
+        return room
 
     def asking(self, endpoint: Endpoint) -> Engine:
         """The engine by which `endpoint` is asked what came of a COMMIT: a new connection each time, from no pool.

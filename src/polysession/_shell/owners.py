@@ -10,6 +10,7 @@ and are never cleared away.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import weakref
@@ -36,13 +37,17 @@ class Owned(Protocol):
 class Life:
     """Dropped when its thread ends; has what the thread holds."""
 
-    __slots__ = ("held",)
+    __slots__ = ("held", "process")
 
     def __init__(self) -> None:
         self.held: dict[int, Owned] = {}
+        self.process = os.getpid()
+        """A forked child drops the lives of threads that it has not; what they hold is its parent's."""
 
-    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # a module may be gone by then
-        if not self.held or is_finalizing():
+    def __del__(  # a module may be gone by then
+        self, is_finalizing: Callable[[], bool] = sys.is_finalizing, process_now: Callable[[], int] = os.getpid
+    ) -> None:
+        if not self.held or is_finalizing() or process_now() != self.process:
             return
         left = list(self.held.values())
         try:

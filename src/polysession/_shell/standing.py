@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
@@ -65,6 +66,7 @@ class Standing:
         self._lock = threading.Lock()
         self._ready_tables: set[str] = set()
         """The databases whose table of outcomes was seen to be there."""
+        _doors.add(self)
         if databases is not None:
             self.configure(databases)
 
@@ -226,7 +228,8 @@ class Standing:
     def _places(self, pairs: Iterable[tuple[object, str]]) -> int:
         """How many of them have a connection at once: at least one."""
         names = {name for _, name in pairs}
-        return max(1, sum(self._topology.databases[name].primary.pool.size for name in names))
+        engines = self._ready_engines
+        return max(1, sum(engines.size(engines.topology.databases[name].primary) for name in names))
 
     def _backend(self, name: str) -> str:
         return self._ready_engines.backend(self._topology.databases[name].primary)
@@ -240,6 +243,14 @@ class Standing:
             why="close() was called on it; its pools are gone",
             do=("close the door last, when all work has ended", "make a new one"),
         )
+
+    def _forked(self) -> None:
+        """In a forked child: other threads of the parent may have held locks, and will never give them back here."""
+        self._lock = threading.Lock()
+        self._live.forked()
+        self._turns.forked()
+        if self._engines is not None:
+            self._engines.forked()
 
     def __reduce_ex__(self, _: Any) -> NoReturn:
         raise SessionMisuse(
@@ -336,3 +347,15 @@ def owner_key() -> object:
     """What a unit belongs to: the running task, or the thread if there is none."""
     task = places.current_task()
     return weakref.ref(task) if task is not None else (threading.get_ident(), places.PROCESS.process)
+
+
+_doors: weakref.WeakSet[Standing] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for door in list(_doors):
+        door._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

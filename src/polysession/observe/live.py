@@ -191,6 +191,10 @@ class Live:
         self._repeated = 0
         self._ended = dict.fromkeys(Outcome, 0)
 
+    def forked(self) -> None:
+        """In a forked child: whoever had the lock is not here and never gives it back."""
+        self._lock = threading.RLock()
+
     def tell(self, fact: Fact) -> None:
         """Fold one fact in."""
         with self._lock:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from polysession import Sessions
+from polysession._shell import threads
 
 ONE = text("select 1")
 
@@ -84,3 +87,64 @@ def opened(door: Sessions) -> Iterator[int]:
     """A generator in a unit."""
     with door.begin() as unit:
         yield from unit.scalars(ONE)
+
+
+def test_threads_that_a_child_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a forked child the other threads of its parent are gone, and nobody takes back what they held: no thread is
+    begun there before the child's own life begins."""
+    door = Sessions(f"sqlite:///{tmp_path / 'x.db'}")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def unit() -> None:
+        with door.begin() as session:
+            session.execute(ONE)
+            begun.set()
+            assert may_end.wait(30)
+
+    def begin_none(_: object, name: str) -> None:
+        started.append(name)
+
+    def look() -> None:
+        assert started == []
+
+    started: list[str] = []
+    other = threading.Thread(target=unit)
+    other.start()
+    assert begun.wait(30)
+    monkeypatch.setattr(threads, "start", begin_none)
+    assert in_child(look) == []
+    may_end.set()
+    other.join()
+    assert started == []
+    door.close()
+
+
+def test_locks_that_others_had(tmp_path: Path) -> None:
+    """A thread that was in the middle of something when its process forked stops nobody in the child."""
+    door = Sessions(f"sqlite:///{tmp_path / 'x.db'}")
+    taken, may_end = threading.Event(), threading.Event()
+    rooms: Any = door._engines
+
+    def hold() -> None:
+        with door._live._lock, door._turns.lock, rooms._lock, door._lock:
+            taken.set()
+            assert may_end.wait(30)
+
+    def unit() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        door.run(lambda session: session.scalar(ONE))
+        door.pause()
+        door.resume()
+        door.counts()
+        door.close()
+        warnings.warn("done", stacklevel=1)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert taken.wait(30)
+    assert in_child(unit) == ["done"]
+    may_end.set()
+    other.join()
+    door.run(lambda session: session.scalar(ONE))
+    door.close()
