@@ -44,10 +44,11 @@ def stuck(needs: Mapping[G, Collection[O | None]], waits: Mapping[O, G]) -> froz
 
 def blockers(seats: Seats[R], kind: str) -> tuple[Ticket[R], ...]:
     """The tickets of which one must come back before somebody who waits for this kind is served; none if none must."""
-    if seats.idle.get(kind):
+    serves = len(seats.taken) < seats.size  # else what is idle stays so until fewer are out
+    if serves and seats.idle.get(kind):
         return ()
     limit = seats.limits.get(kind)
     taken = tuple(seats.taken.values())
     if limit is not None and seats.out(kind) >= limit:
         return tuple(ticket for ticket in taken if ticket.kind == kind)
-    return () if seats.total < seats.size or any(seats.idle.values()) else taken
+    return () if seats.total < seats.size or (serves and any(seats.idle.values())) else taken

@@ -87,13 +87,16 @@ class Retire(msgspec.Struct, frozen=True):
 class Seats(Generic[R]):
     """The state of one endpoint's connections. Not thread-safe: the caller holds the lock."""
 
-    __slots__ = ("idle", "limits", "paused", "size", "taken", "waiters")
+    __slots__ = ("holds_back", "idle", "limits", "paused", "size", "taken", "waiters")
 
     def __init__(self, size: int, limits: Mapping[str, int] | None = None) -> None:
         self.size = size
         self.limits = dict(limits or {})
         self.paused = False
         """Nobody is served: who asks waits."""
+        self.holds_back = False
+        """That has to be looked at, or whether there are more connections than seats: what is idle may have to stay so.
+        One flag for both, since everybody who asks looks at it."""
         self.idle: dict[str, list[R]] = {}
         self.taken: dict[int, Ticket[R]] = {}
         """Who has a seat, by the identity of the connection, or of the ticket while it opens one."""
@@ -107,6 +110,23 @@ class Seats(Generic[R]):
     def out(self, kind: str | None = None) -> int:
         """Connections that somebody uses or opens just now."""
         return len(self.taken) if kind is None else sum(ticket.kind == kind for ticket in self.taken.values())
+
+    def pause(self) -> None:
+        """Serve nobody until `resume`."""
+        self.paused = self.holds_back = True
+
+    def resume(self) -> None:
+        """Serve again, from the next `serve` on."""
+        self.paused = False
+
+    def resize(self, size: int) -> None:
+        """So many seats from now on; of more connections that there are, no more than that are out at a time."""
+        self.size = size
+        self.holds_back = True
+
+    def has_idle(self, kind: str) -> bool:
+        """Who asks for this kind now has an idle connection. A hint, without the lock."""
+        return bool(self.idle.get(kind)) and not self.paused and len(self.taken) < self.size
 
     def all_out(self, kind: str) -> bool:
         """Every seat has a connection of this kind that is out: nothing can be opened, nothing be closed for it.
@@ -125,7 +145,7 @@ class Seats(Generic[R]):
 
     def ask(self, ticket: Ticket[R]) -> Use[R] | Grow[R] | Wait[R]:
         """What a caller who wants a connection of the ticket's kind does."""
-        if self.paused:
+        if self.holds_back and not self._serves():
             self.waiters.join(ticket)
             return Wait(ticket)
         # nobody who waits could use what is free now, or would have been served: taking it passes nobody by
@@ -286,7 +306,7 @@ class Seats(Generic[R]):
             if (waiter.kind, waiter.impatient) in unserved or self.seated(waiter):
                 continue
             idle = self.idle.get(waiter.kind)
-            if idle:
+            if idle and len(self.taken) < self.size:
                 waiter.connection = idle[-1]
                 self.taken[id(waiter.connection)] = waiter
                 idle.pop()
@@ -316,6 +336,11 @@ class Seats(Generic[R]):
                 del self.taken[key]
         for ticket in self.taken.values():
             self.waiters.leave(ticket)
+
+    def _serves(self) -> bool:
+        """Somebody who asks may have what is free."""
+        self.holds_back = self.paused or self.total > self.size
+        return not self.paused and (not self.holds_back or len(self.taken) < self.size)
 
     def _waiting(self) -> Iterator[Ticket[R]]:
         """Those who are served next, the first ones first; looked at one by one, since there may be very many."""
@@ -353,7 +378,7 @@ class Seats(Generic[R]):
             self.taken[id(ticket)] = ticket
             return True
         for kind, idle in self.idle.items():
-            if idle and kind != ticket.kind:
+            if idle and kind != ticket.kind and len(self.taken) < self.size:
                 ticket.connection = None
                 ticket.victim = idle[0]
                 self.taken[id(ticket)] = ticket

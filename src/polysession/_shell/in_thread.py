@@ -85,7 +85,7 @@ class Seat:
         assert holding.only is not None
         pool: FairPool = holding.only.pool  # type: ignore[assignment]  # of an engine of our making
         seats = pool.room.seats
-        if seats.idle.get(pool.kind) and not seats.paused:
+        if seats.has_idle(pool.kind):
             return None
         # past our own method, for which whoever takes the connection out keeps it
         return util.greenlet_spawn(orm.Session.connection, self.session)

@@ -478,18 +478,18 @@ class Room:
     def pause(self) -> None:
         """Serve nobody."""
         with self.lock:
-            self.seats.paused = True
+            self.seats.pause()
 
     def resume(self) -> list[Ticket[ConnectionPoolEntry]]:
         """Serve those who wait: wake them."""
         with self.lock:
-            self.seats.paused = False
+            self.seats.resume()
         return self.serve()
 
     def resize(self, size: int) -> list[Ticket[ConnectionPoolEntry]]:
         """So many seats from now on. Those who are served now: wake them."""
         with self.lock:
-            self.seats.size = size
+            self.seats.resize(size)
         return self.serve()
 
     @staticmethod

@@ -7,6 +7,7 @@ import itertools
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,55 @@ def test_kinds_share_the_seats() -> None:
     for proxy in held:
         proxy.close()
     assert (read.checkedin(), write.checkedin()) == (1, 1)
+
+
+def test_a_pool_that_was_made_smaller_gives_out_no_more_than_it_has_seats() -> None:
+    """Though more are idle: who comes too many waits, and is served when one comes back; each that does is closed as
+    long as there are too many."""
+    driver = Driver()
+    pool = FairPool(driver, pool_size=4, timeout=0.0)
+    for connection in [pool.connect() for _ in range(4)]:
+        connection.close()
+    pool.room.wake(pool.room.resize(2))
+    held = [pool.connect() for _ in range(2)]
+    with pytest.raises(CheckoutTimeout, match="2 of 2 are out"):
+        pool.connect()
+    pool.room.timeout = 60.0
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(pool.connect)
+        until_waiting(pool)
+        held.pop().close()
+        held.append(waiting.result())
+    assert (pool.checkedout(), pool.checkedin(), driver.open, driver.made) == (2, 1, 3, 4)
+    for connection in held:
+        connection.close()
+    assert (pool.checkedin(), driver.open) == (2, 2)
+    pool.room.timeout = 0.0
+    held = [pool.connect() for _ in range(2)]
+    with pytest.raises(CheckoutTimeout):
+        pool.connect()
+    pool.room.wake(pool.room.resize(3))
+    held.append(pool.connect())
+    for connection in held:
+        connection.close()
+    assert pool.checkedin() == 3
+
+
+def test_a_smaller_pool_makes_no_room_for_another_kind() -> None:
+    """Nor is an idle one closed for somebody of another kind while as many are out as there may be."""
+    room = Room("orders/primary", 3, 0.0)
+    writes, reads = FairPool(Driver()), FairPool(Driver())
+    writes.join(room, "write")
+    reads.join(room, "read")
+    for connection in [writes.connect() for _ in range(3)]:
+        connection.close()
+    room.wake(room.resize(1))
+    held = writes.connect()
+    with pytest.raises(CheckoutTimeout, match="1 of 1 are out"):
+        reads.connect()
+    held.close()
+    reads.connect().close()
+    assert room.seats.total <= 2
 
 
 def test_a_kind_may_have_a_limit_of_its_own() -> None:
