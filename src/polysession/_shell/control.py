@@ -38,8 +38,8 @@ class Control(Standing):
         """Give out no connections of these databases, or of all, until `resume()`: whoever asks waits, for its deadline
         or `checkout_timeout` at most. What is out stays with who has it. A second call does nothing more.
 
-        For a failover that is planned: pause, `drain()`, let the server change, resume. Raises `UnknownDatabase`; and
-        `RequestRefused` for an engine that the application made, whose pool is not ours.
+        For a failover that is planned: pause, `drain()`, let the server change, resume. Raises `UnknownDatabase`;
+        `DoorClosed`; and `RequestRefused` for an engine that the application made, whose pool is not ours.
         """
         for room in self._steered(databases, paused=True):
             room.pause()
@@ -77,6 +77,8 @@ class Control(Standing):
     ) -> list[Room]:
         """The rooms of these databases that there are; for those that are made later it is noted."""
         engines = self._ready_engines
+        if self._closed:
+            raise self._refusal_of_closed()
         names = engines.topology.resolve(databases) if databases else tuple(engines.topology.databases)
         endpoints = [each for name in names for each in engines.topology.databases[name].endpoints]
         for each in endpoints if databases else ():

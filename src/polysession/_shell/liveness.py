@@ -67,12 +67,15 @@ class Life:
 
     __slots__ = ("born_at", "driver", "ends_at", "is_lost", "is_quiet", "may_speak", "used_at")
 
-    def __init__(self, driver: Any, lifetime: float) -> None:
+    def __init__(self, driver: Any, lifetime: float, born_at: float | None = None) -> None:
         self.driver = driver
         """The driver's connection."""
         now = time.monotonic()
-        self.born_at = self.used_at = now
-        """In seconds of `time.monotonic()`, like the others; `used_at` is when it last came back."""
+        self.born_at = now if born_at is None else born_at
+        """When its opening was begun, in seconds of `time.monotonic()`, like the others. It is replaced
+        with what was replaced meanwhile: it may have been for another server or password."""
+        self.used_at = now
+        """When it last came back."""
         # spreads load, guards nothing
         self.ends_at = now + lifetime * (1 - JITTER * random.random()) if lifetime > 0 else float("inf")  # noqa: S311
         self.is_quiet, self.may_speak = _listener(driver)

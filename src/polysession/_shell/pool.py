@@ -11,6 +11,7 @@ Hooks used, all declared by `sqlalchemy.pool.Pool` for subclasses: `connect`, `_
 from __future__ import annotations
 
 import contextvars
+import math
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from typing import Any, Final, cast
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from .._core.seats import Handed, Keep, Retire, Ticket, Wait
+from ..errors import ConfigError
 from ..failures import Kind
 from . import threads
 from .claims import Asker, Attempt, Claim, Growth, asking, opening, starting
@@ -64,6 +66,7 @@ class FairPool(Pool):
     _sqla_logger_namespace = "sqlalchemy.pool.FairPool"  # as loud as SQLAlchemy's own pools: silent below WARNING
 
     def __init__(self, creator: Any, pool_size: int = 10, timeout: float = 5.0, **kw: Any) -> None:
+        _check(pool_size, timeout)
         super().__init__(creator, **kw)
         self.kind = "any"
         self.room = Room("database", pool_size, timeout)
@@ -277,9 +280,9 @@ class FairPool(Pool):
                 room.refused_at = began
             raise
         room.note(opened=1)
-        record.info[LIFE] = Life(record.driver_connection, self._recycle)
+        record.info[LIFE] = Life(record.driver_connection, self._recycle, born_at=began)
         if room.refused_at is not None:  # somebody has changed the credential: none of the former one is used further
-            room.refused_at, room.replaced_at = None, began
+            room.refused_at, room.replaced_at = None, math.nextafter(began, 0)
         room.opening_takes += (time.monotonic() - began - room.opening_takes) / 4
         return record
 
@@ -448,3 +451,19 @@ class FairPool(Pool):
     def size(self) -> int:
         """Most connections of all pools that share the seats."""
         return self.room.seats.size
+
+
+def _check(size: Any, timeout: Any) -> None:
+    """Raise `ConfigError` for what the application gave a pool alone; what comes by a door was checked there."""
+    if type(size) is not int or size < 1:
+        raise ConfigError(
+            f"pool_size: expected a whole number of at least 1, found {size!r}",
+            do=("give the most connections that may be open at once",),
+            path="pool_size",
+        )
+    if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:
+        raise ConfigError(
+            f"pool_timeout: expected seconds as a number of at least 0, found {timeout!r}",
+            do=("give the longest wait for a connection: every wait ends",),
+            path="pool_timeout",
+        )

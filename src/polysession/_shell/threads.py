@@ -48,4 +48,4 @@ class Bell:
 
     def heard(self, seconds: float) -> bool:
         """Wait for `seconds` at most; whether it was rung since it was heard the last time."""
-        return self._silence.acquire(timeout=max(0.0, seconds))
+        return self._silence.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))

@@ -14,6 +14,7 @@ from tests.engines.process import wait_until
 
 from polysession._shell import growing
 from polysession._shell import room as room_module
+from polysession._shell.control import close_idle
 from polysession._shell.pool import FairPool
 from polysession._shell.pool_async import FairAsyncPool
 from polysession.errors import CheckoutTimeout
@@ -97,6 +98,20 @@ def test_who_waits_behind_it_is_told_so_too() -> None:
     assert "raise pool.size" not in str(told.value)
     driver.go_on.set()
     opener.join()
+
+
+def test_what_is_opened_too_late_is_closed_if_all_was_replaced_meanwhile() -> None:
+    """Its opening was begun before, perhaps at another server or with another password: a pool that was drained stays
+    empty."""
+    driver = Stuck(9)
+    pool = threads(driver, timeout=0.05)
+    with pytest.raises(CheckoutTimeout):
+        pool.connect()
+    close_idle([pool.room])
+    driver.go_on.set()
+    wait_until(lambda: pool.room.seats.total == 0, what="it was there, and was closed")
+    assert driver.made >= 1
+    assert (driver.open, pool.checkedin()) == (0, 0)
 
 
 @pytest.mark.usefixtures("short")

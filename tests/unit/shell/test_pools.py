@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool, QueuePool
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from polysession import Sessions
+from polysession.errors import ConfigError, DoorClosed
 from polysession.pools import FairAsyncPool, FairPool
 
 POOLS: tuple[type[Pool], ...] = (FairPool, FairAsyncPool, QueuePool, AsyncAdaptedQueuePool)
@@ -386,3 +389,27 @@ def test_the_error_names_who_holds(bench: Bench) -> None:
         engine.connect()
     owner = "task 'Task-" if bench.is_async else "thread 'MainThread'"
     assert (owner in str(caught.value)) is bench.is_ours
+
+
+@pytest.mark.parametrize("pool", [FairPool, FairAsyncPool])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("pool_size", value) for value in (0, -1, "5", None, 1.5, math.nan, True)),
+        *(("pool_timeout", value) for value in (-1, "5", None, math.nan, math.inf, True)),
+    ],
+)
+def test_wrong_settings_are_refused(pool: Any, key: str, value: Any) -> None:
+    """When the engine is made, by the name of the argument: not when the first one waits."""
+    make: Any = sa.create_engine if pool is FairPool else create_async_engine
+    with pytest.raises(ConfigError, match=f"{key}: expected .*found {value!r}"):
+        make("sqlite://" if pool is FairPool else "sqlite+aiosqlite://", poolclass=pool, **{key: value})
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "renew", "drain", "resize"])
+def test_a_closed_door_is_steered_no_more(verb: str, tmp_path: Path) -> None:
+    """Who resumes or resizes what is gone is told so: nobody will have a connection by that."""
+    door = Sessions(f"sqlite:///{tmp_path}/a.db")
+    door.close()
+    with pytest.raises(DoorClosed):
+        getattr(door, verb)(*(("default", 3) if verb == "resize" else ()))

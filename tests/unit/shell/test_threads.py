@@ -119,3 +119,10 @@ def test_a_bell_is_heard_once() -> None:
     bell.ring()
     assert bell.heard(0.0)
     assert not bell.heard(-1.0)
+
+
+def test_a_bell_that_is_waited_for_without_end() -> None:
+    """More seconds than the operating system counts are as many as it does."""
+    bell = Bell()
+    bell.ring()
+    assert bell.heard(1e300)
