@@ -1,9 +1,10 @@
 """What a unit of work and a statement cost over SQLAlchemy's own session: CPU time of this process, and calls.
 
-Both sides run in turns in one process: a round times a few hundred units of ours, then as many of SQLAlchemy's, in
-changing order. Of all rounds the lower quartile counts, because whatever else a machine does only adds. Beside the time
-stand the calls of Python functions, counted once by the interpreter's profiler: they are the same on every machine, and
-a test holds them.
+Both sides run in turns in one process: a turn times a few units of ours and as many of SQLAlchemy's, in changing order,
+so that whatever else the machine does in these few milliseconds meets both. What counts is the median of the
+differences within the turns, with the interval in which the median of very many turns lies in 95 of 100 cases (by their
+ranks; nothing is assumed about how they are spread). Beside the time stand the calls of Python functions and the
+bytecodes, counted once by the interpreter: they are the same on every machine, and a test holds them.
 
 An empty unit sends nothing at either side. Rows of statements compare one further statement inside a unit, not the unit
 around it, with one in a session of `sessionmaker().begin()` on the same server. A read unit runs its statements each on
@@ -17,14 +18,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -35,8 +37,10 @@ from polysession import AsyncSessions, Sessions
 
 __all__ = ["BOUNDS", "Counted", "Pair", "count", "count_async", "measure", "places", "with_tasks", "with_threads"]
 
-UNITS: Final = 300
-"""Units or statements in each round; of the units of ten statements a tenth."""
+TURNS: Final = 40
+"""Turns in each round; ten where a unit has ten statements."""
+UNITS: Final = 10
+"""Units or statements of each side in a turn; three units where they have ten statements."""
 BOUNDS: Final = {"unit": 25.0, "statement": 2.0, "unit of 1": 27.0, "unit of 10": 45.0}
 """Microseconds of CPU that may be added."""
 LENGTHS: Final = (1, 10)
@@ -52,7 +56,10 @@ _TABLE = (
 _CHANGE = text("update measured set value = value + 1 where id = 1")
 _OWN = str(Path(polysession.__file__).parent)
 
+T = TypeVar("T")
 Row = dict[str, object]
+Turn = tuple[float, float]
+"""What a unit took in one turn, ours and SQLAlchemy's."""
 Work = Callable[[], object]
 Pair = tuple[str, str, Any, Any]
 """What is compared: its name, its bound, ours, SQLAlchemy's."""
@@ -213,33 +220,34 @@ async def _measure_tasks(name: str, url: str, rounds: int) -> list[Row]:
 
     async def use(pair: Pair) -> None:
         what, bound, ours, plain = pair
-        mine: list[float] = []
-        theirs: list[float] = []
-        for number in range(rounds):
-            for work, times in _turn(number, (ours, mine), (plain, theirs)):
-                times.append(await _timed_async(work, _units(bound)))
+        turns: list[Turn] = []
+        for number, units in _turns(bound, rounds):
+            first, second = _order(number, ours, plain)
+            turns.append(_order(number, await _timed_async(first, units), await _timed_async(second, units)))
         calls = (await count_async(ours), await count_async(plain))
-        rows.append(_told(f"{what}, {name}", bound, mine, theirs, calls))
+        rows.append(_told(f"{what}, {name}", bound, turns, calls))
 
     await with_tasks(url, use)
     return rows
 
 
 def _row(name: str, bound: str, rounds: int, ours: Work, plain: Work) -> Row:
-    mine: list[float] = []
-    theirs: list[float] = []
-    for number in range(rounds):
-        for work, times in _turn(number, (ours, mine), (plain, theirs)):
-            times.append(_timed(work, _units(bound)))
-    return _told(name, bound, mine, theirs, (count(ours), count(plain)))
+    turns: list[Turn] = []
+    for number, units in _turns(bound, rounds):
+        first, second = _order(number, ours, plain)
+        turns.append(_order(number, _timed(first, units), _timed(second, units)))
+    return _told(name, bound, turns, (count(ours), count(plain)))
 
 
-def _turn(number: int, first: Any, second: Any) -> tuple[Any, Any]:
-    return (first, second) if number % 2 == 0 else (second, first)
+def _turns(bound: str, rounds: int) -> Iterator[tuple[int, int]]:
+    """The number of each turn, and how many units each side does in it."""
+    number, units = (TURNS // 4, 3) if bound == "unit of 10" else (TURNS, UNITS)
+    return ((turn, units) for turn in range(rounds * number))
 
 
-def _units(bound: str) -> int:
-    return UNITS // 10 if bound == "unit of 10" else UNITS
+def _order(number: int, ours: T, plain: T) -> tuple[T, T]:
+    """Every other turn begins with SQLAlchemy's; called once more, it puts what came of it back into order."""
+    return (ours, plain) if number % 2 == 0 else (plain, ours)
 
 
 def _timed(work: Work, units: int) -> float:
@@ -307,13 +315,16 @@ async def count_async(work: Callable[[], Awaitable[object]]) -> Counted:
     return counted
 
 
-def _told(name: str, bound: str, ours: list[float], theirs: list[float], calls: tuple[Counted, Counted]) -> Row:
-    mine, plain = _lower_quartile(ours), _lower_quartile(theirs)
+def _told(name: str, bound: str, turns: Sequence[Turn], calls: tuple[Counted, Counted]) -> Row:
+    mine, plain = (statistics.median(side) for side in zip(*turns, strict=True))
+    more, least, most = _median([ours - theirs for ours, theirs in turns])
     return {
         "what": name,
         "polysession_us": round(mine, 1),
         "sqlalchemy_us": round(plain, 1),
-        "more_us": round(mine - plain, 1),
+        "more_us": round(more, 1),
+        "least_us": round(least, 1),
+        "most_us": round(most, 1),
         "bound_us": BOUNDS[bound],
         "ratio": round(mine / plain, 2),
         "bytecodes": calls[0].bytecodes,
@@ -324,5 +335,9 @@ def _told(name: str, bound: str, ours: list[float], theirs: list[float], calls: 
     }
 
 
-def _lower_quartile(values: list[float]) -> float:
-    return statistics.quantiles(values, n=4)[0] if len(values) > 1 else values[0]
+def _median(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and the bounds within which it lies in 95 of 100 cases: by the ranks of the values around it."""
+    ordered = sorted(values)
+    middle, aside = len(ordered) / 2, 0.98 * math.sqrt(len(ordered))
+    least, most = max(0, math.floor(middle - aside)), min(len(ordered) - 1, math.ceil(middle + aside))
+    return statistics.median(ordered), ordered[least], ordered[most]

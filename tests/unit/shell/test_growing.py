@@ -182,6 +182,7 @@ def test_an_interrupt_leaves_the_opening_alone() -> None:
     pool = threads(driver)
 
     def interrupted(claim: Any, seconds: float) -> bool:
+        wait_until(lambda: claim.begun, what="somebody is at it")
         raise KeyboardInterrupt
 
     pool.park = interrupted  # type: ignore[method-assign]  # stands for Ctrl-C
