@@ -757,6 +757,12 @@ def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def _seen_by(scope: Scope) -> Any:
+    """What sees the statements of a savepoint, for its timer."""
+    holding: Any = scope.holding
+    return None if scope.savepoint is None else holding.seen
+
+
 async def _rest(seconds: float, caller: asyncio.Task[Any] | None) -> bool:
     await asyncio.sleep(seconds)
     return _is_cancelled(caller)
@@ -804,7 +810,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             await drive_async(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
             if scope.deadline_at is not None:
-                self._timer = Timer(scope.deadline_at)
+                self._timer = Timer(scope.deadline_at, _seen_by(scope))
                 self._timer.start()
         except BaseException as error:
             await self._abandon(error)

@@ -109,6 +109,26 @@ async def test_a_join_that_asks_for_more_time(door: AsyncSessions) -> None:
         with pytest.raises(JoinRefused, match="its deadline differs"):
             async with door.begin(deadline=50):
                 pass
+        async with door.begin(propagation="nested"):
+            with pytest.raises(JoinRefused, match="its deadline differs"):
+                async with door.begin(deadline=50):
+                    pass
+
+
+async def test_a_savepoint_whose_time_is_up(door: AsyncSessions, cell: Cell) -> None:
+    """A nested unit whose own deadline passes in a statement is undone alone; the unit around it goes on."""
+    began = time.monotonic()
+    async with door.begin(deadline=30) as session:
+        session.add(Item(id=1, name="one"))
+        with pytest.raises(DeadlineExceeded) as caught:
+            async with door.begin(name="part", propagation="nested", deadline=0.3):
+                session.add(Item(id=2, name="two"))
+                await session.flush()
+                await session.execute(sa.text(LONG[cell.engine]))
+        assert caught.value.facts["unit"] == "part"
+        assert time.monotonic() - began < 5
+        session.add(Item(id=3, name="three"))
+    assert cell.witness.items() == [1, 3]
 
 
 async def test_an_own_unit_inside(door: AsyncSessions, cell: Cell) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .watch import Watch
 
 __all__ = ["NO_TIMER", "Timer"]
 
@@ -13,13 +16,16 @@ __all__ = ["NO_TIMER", "Timer"]
 class Timer:
     """Cancels the task that started it at a moment of `time.monotonic()`; as `asyncio.timeout`, but can be stopped.
 
-    While a unit with a later deadline is open inside, the timers around it rest: that unit was promised its time.
+    While a unit with a later deadline is open inside, the timers around it rest: that unit was promised its time. A
+    savepoint's statement is left to the server's own limit first (`seen`): to cancel it would close the connection, to
+    which the unit around it means to return.
     """
 
-    __slots__ = ("_at", "_cancelling", "_fired", "_handle", "_resting", "_task")
+    __slots__ = ("_at", "_cancelling", "_fired", "_handle", "_resting", "_seen", "_task")
 
-    def __init__(self, at: float | None) -> None:
+    def __init__(self, at: float | None, seen: Watch | None = None) -> None:
         self._at = at
+        self._seen = seen
         self._handle: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
         self._fired = False
@@ -85,6 +91,10 @@ class Timer:
 
     def _fire(self) -> None:
         assert self._task is not None
+        seen, self._seen = self._seen, None
+        if seen is not None and (late := seen.late):
+            self._handle = asyncio.get_running_loop().call_later(late, self._fire)
+            return
         self._fired = True
         self._task.cancel()
 

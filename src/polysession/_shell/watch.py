@@ -325,6 +325,14 @@ class Watch:
         )
 
     @property
+    def late(self) -> float:
+        """Seconds after the deadline in which the server's own limit may still end what is under way; 0 if nothing is,
+        or the server has none. As `_lags`, with time for the answer."""
+        if not self.limits or self.began <= self.ended or self.allowed is None:
+            return 0.0
+        return 2 * _SLACK + 0.12 * self.allowed
+
+    @property
     def is_over(self) -> bool:
         """The deadline has passed."""
         return self.deadline_at is not None and time.monotonic() >= self.deadline_at
