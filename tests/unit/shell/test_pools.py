@@ -21,6 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool, QueuePool
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -413,3 +414,17 @@ def test_a_closed_door_is_steered_no_more(verb: str, tmp_path: Path) -> None:
     door.close()
     with pytest.raises(DoorClosed):
         getattr(door, verb)(*(("default", 3) if verb == "resize" else ()))
+
+
+def test_gather_runs_as_many_at_once_as_the_pool_was_resized_to(tmp_path: Path) -> None:
+    """Others would only wait for a connection, and perhaps in vain."""
+    threads: set[int] = set()
+
+    def work(session: Session) -> None:
+        session.scalar(sa.text("select 1"))
+        threads.add(threading.get_ident())
+
+    with Sessions(f"sqlite:///{tmp_path}/a.db") as door:
+        door.resize("default", 1)
+        door.gather(*[work] * 8)
+    assert len(threads) == 1
