@@ -136,7 +136,10 @@ def _undo_with_savepoints(hook: Hook, session: Session) -> None:
         transaction = transaction.parent
 
     def rolled_back(_: Session, ended: SessionTransaction) -> None:
-        if ended in savepoints:
+        undone: SessionTransaction | None = ended
+        while undone is not None and not undone.nested:
+            undone = undone.parent  # a flush that has failed takes the savepoint around it with it
+        if undone in savepoints:
             hook.undone = True
 
     event.listen(session, "after_soft_rollback", rolled_back)

@@ -193,6 +193,12 @@ def test_hooks_behind_a_savepoint_of_the_session(door: Sessions) -> None:
             door.on_commit(seen.append, "third", database="a")
             session.execute(sa.insert(Item), [{"id": 1}, {"id": 1}])
 
+    def fail_to_flush(session: Session) -> None:
+        with session.begin_nested():
+            door.on_commit(seen.append, "fourth", database="a")
+            session.add_all([Item(id=1), Item(id=1)])
+            session.flush()
+
     with door.begin("a") as session:
         savepoint = session.begin_nested()
         door.on_commit(seen.append, "first", database="a")
@@ -205,6 +211,8 @@ def test_hooks_behind_a_savepoint_of_the_session(door: Sessions) -> None:
             door.on_commit(seen.append, "second", database="a")
         with pytest.raises(sa.exc.IntegrityError):
             fail(session)
+        with pytest.raises(sa.exc.IntegrityError):
+            fail_to_flush(session)
         door.on_commit(seen.append, "last", database="a")
     assert seen == ["second", "last"]
 
