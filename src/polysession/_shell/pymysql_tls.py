@@ -40,8 +40,17 @@ def sharing(base: Any) -> Any:
             try:
                 super().connect(*args, **named)
             except BaseException:
-                self.polysession_link = None  # nobody will wait for the end of that
+                self._drop_link()  # nobody will wait for the end of that
                 raise
+
+        def __del__(self) -> None:
+            self._drop_link()
+            super().__del__()
+
+        def _drop_link(self) -> None:
+            link, self.polysession_link = self.polysession_link, None
+            if link is not None:
+                link.close()
 
         def _force_close(self) -> None:
             if not self._closed and self.polysession_link is None:

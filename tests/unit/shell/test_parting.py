@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Iterator
@@ -145,6 +146,8 @@ class Hasty:
             self._sock.close()
         self._sock = None
 
+    __del__ = _force_close
+
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["ours", "the control"])
 def test_what_the_driver_has_closed_without_a_word_is_waited_for(
@@ -176,6 +179,17 @@ def test_what_the_driver_has_closed_without_a_word_is_waited_for(
         ["the server closed", "the seat is free"] if is_kept else ["the seat is free", "the server closed"]
     )
     assert link_of(driver) is None, "nothing is kept open"
+
+
+def test_what_is_dropped_keeps_nothing_open(ends: tuple[Driver, socket.socket]) -> None:
+    """Of a connection that its driver has closed, and that nobody closes once more."""
+    ours, theirs = ends
+    driver: Any = sharing(Hasty)(ours.sock)
+    with pytest.raises(KeyboardInterrupt):
+        driver.read()
+    del driver
+    gc.collect()
+    assert theirs.recv(100) == b""
 
 
 def test_the_wait_is_bounded(ends: tuple[Driver, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -426,15 +426,17 @@ def test_an_interrupt_anywhere_on_the_shorter_way(
 
 
 @pytest.mark.usefixtures("_nothing_keeps_tracebacks")
-@pytest.mark.parametrize("scene", [growing_checkout, helped_checkout], ids=lambda scene: scene.__name__)
+@pytest.mark.parametrize(
+    ("scene", "event"), [(growing_checkout, "opcode"), (helped_checkout, "line")], ids=["growing", "helped"]
+)
 def test_an_interrupt_whose_error_is_kept(
-    scene: Callable[[Bench], Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+    scene: Callable[[Bench], Callable[[], None]], event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error keeps what the interrupted call had made; what was not begun to be opened then takes no seat for it."""
     monkeypatch.setattr(room_module, "_SURELY_LOST", 0.0)
     files = tuple(name for name in FILES if not name.endswith(("base.py", "proxied.py")))
     kept: list[KeyboardInterrupt] = []
-    assert _interrupt_everywhere(scene, "opcode", files, kept) > 60, "the scene has places to be interrupted at"
+    assert _interrupt_everywhere(scene, event, files, kept) > 60, "the scene has places to be interrupted at"
     assert len(kept) > 60
 
 
