@@ -78,8 +78,8 @@ _IMPORT: Final = """
 `import polysession` after SQLAlchemy's ORM and its asyncio part, in fresh processes in turns; the median of the
 differences. The bound is 60 ms, and no optional package.
 
-| more | spread | modules | optional packages |
-|---|---|---|---|
+| more | spread | these themselves | modules | optional packages |
+|---|---|---|---|---|
 """
 
 
@@ -102,7 +102,7 @@ def page(found: Mapping[str, Any]) -> str:
     )
     counted = _counted(found, rows)
     imports = [
-        f"| {row['more_ms']} ms | {row['spread_ms']} ms | {row['modules']} | {row['optional']} |"
+        f"| {row['more_ms']} ms | {row['spread_ms']} ms | {row['orm_ms']} ms | {row['modules']} | {row['optional']} |"
         for row in found.get("import_cost", ())
     ]
     text = "\n".join([_HEAD, made, "", *lines]) + "\n" + counted
