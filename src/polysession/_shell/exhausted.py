@@ -36,7 +36,7 @@ def exhausted(room: Room, kind: str, waited: float) -> CheckoutTimeout:
             f"no connection to {room.name} within {waited:.1f} s",
             why=f"{len(unopened)} of {room.seats.size} {are} being opened, one for {since:.1f} s, and the server "
             f"does not answer; {_out(room, holders)}; {waiting} others wait",
-            do=(
+            do=room.advice(
                 *_SEE_TO_THE_SERVER,
                 *(("end those units of work sooner", "raise pool.size of the database") if holders else ()),
             ),
@@ -50,7 +50,7 @@ def exhausted(room: Room, kind: str, waited: float) -> CheckoutTimeout:
     return CheckoutTimeout(
         f"no connection to {room.name} within {waited:.1f} s",
         why=f"{turns}{_out(room, holders)}; {waiting} others wait",
-        do=(
+        do=room.advice(
             "end those units of work sooner",
             "open what only reads with read()" if one_writes else "raise pool.size of the database",
             "raise pool.checkout_timeout",
@@ -79,7 +79,7 @@ def unanswered(room: Room, waited: float) -> CheckoutTimeout:
     return CheckoutTimeout(
         f"no connection to {room.name} within {waited:.1f} s",
         why=f"one is being opened, and the server does not answer; {len(holders)} of {room.seats.size} are out",
-        do=_SEE_TO_THE_SERVER,
+        do=room.advice(*_SEE_TO_THE_SERVER),
         endpoint=room.name,
         waited=waited,
         size=room.seats.size,

@@ -218,7 +218,7 @@ def _report(wait: _Wait, knot: _Picture) -> PoolDeadlock:
     return PoolDeadlock(
         f"no connection to {room.name} can ever come: its holders wait, and this unit holds what they wait for",
         why=shown,
-        do=(
+        do=room.advice(
             "open the inner unit before or after the outer one, or join it",
             "take connections to several databases in the same order everywhere",
             *(

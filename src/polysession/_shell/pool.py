@@ -70,6 +70,7 @@ class FairPool(Pool):
         super().__init__(creator, **kw)
         self.kind = "any"
         self.room = Room("database", pool_size, timeout)
+        self.room.is_alone = True
         self.opens_here = getattr(self._dialect, "name", "") not in _SERVERS
         """Opening takes no time worth speaking of, and is done by whoever asks."""
         self.disposed = False

@@ -99,6 +99,7 @@ class Room:
         "described",
         "doubted_at",
         "floor",
+        "is_alone",
         "late",
         "lock",
         "lost_at",
@@ -121,6 +122,8 @@ class Room:
     def __init__(self, name: str, size: int, timeout: float, limits: dict[str, int] | None = None) -> None:
         self.name = name
         self.timeout = timeout
+        self.is_alone = False
+        """It is that of a pool which was given to `create_engine`, and has the names that it has there."""
         self.process = os.getpid()
         self.lock = threading.RLock()  # the garbage collector may enter it again in the same thread
         self.busy = False
@@ -552,6 +555,15 @@ class Room:
         """The claims of one asker."""
         with self.lock:
             return [claim for claim in cast("list[Claim]", list(self.seats.taken.values())) if claim.asker is asker]
+
+    def advice(self, *words: str) -> tuple[str, ...]:
+        """What to do, with the settings by the names that they have for whoever made the pool."""
+        if not self.is_alone:
+            return words
+        return tuple(
+            one.replace("pool.size of the database", "pool_size").replace("pool.checkout_timeout", "pool_timeout")
+            for one in words
+        )
 
     def counts(self) -> PoolCounts:
         """What is out, idle and waiting at this moment."""

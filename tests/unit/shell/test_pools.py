@@ -26,7 +26,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool, QueuePool
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from polysession import Sessions
-from polysession.errors import ConfigError, DoorClosed
+from polysession._shell.room import Room
+from polysession.errors import CheckoutTimeout, ConfigError, DoorClosed
 from polysession.pools import FairAsyncPool, FairPool
 
 POOLS: tuple[type[Pool], ...] = (FairPool, FairAsyncPool, QueuePool, AsyncAdaptedQueuePool)
@@ -428,3 +429,17 @@ def test_gather_runs_as_many_at_once_as_the_pool_was_resized_to(tmp_path: Path) 
         door.resize("default", 1)
         door.gather(*[work] * 8)
     assert len(threads) == 1
+
+
+def test_the_settings_have_the_names_that_they_have_there(tmp_path: Path) -> None:
+    """A pool alone advises what `create_engine` takes, and that of a door what its configuration has."""
+    url = f"sqlite:///{tmp_path / 'names.db'}"
+    engine = sa.create_engine(url, poolclass=FairPool, pool_size=1, pool_timeout=0.01)
+    with engine.connect(), pytest.raises(CheckoutTimeout) as alone:
+        engine.connect()
+    engine.dispose()
+    assert "raise pool_size" in str(alone.value)
+    assert "raise pool_timeout" in str(alone.value)
+    assert "pool.size" not in str(alone.value)
+    words = ("raise pool.size of the database", "raise pool.checkout_timeout")
+    assert Room("orders/primary", 1, 0.01).advice(*words) == words
