@@ -116,7 +116,8 @@ def _of_servers(dialect: Any) -> Cursors:
         case "asyncpg":
             return Cursors(*adapted.asyncpg_cursors(), None, adapted.note_asyncpg)
         case "pymysql":
-            return Cursors(_cursor, raw_mysql.judged_cursor(dialect.loaded_dbapi.cursors.Cursor), _close)
+            make = raw_mysql.judged_cursor(dialect.loaded_dbapi.cursors.Cursor)
+            return Cursors(_cursor, make, raw_mysql.close_pymysql)
         case "asyncmy" if adapted.is_known():
             return Cursors(*adapted.asyncmy_cursors(), adapted.close_asyncmy)
         case _:

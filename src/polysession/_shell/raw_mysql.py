@@ -16,7 +16,7 @@ from .pymysql_tls import sharing
 from .raw_judge import judge_of
 from .readonly import CHANGED, START, refused
 
-__all__ = ["asyncmy_connect", "judged_cursor", "patient_asyncmy_connect", "pymysql_connection"]
+__all__ = ["asyncmy_connect", "close_pymysql", "judged_cursor", "patient_asyncmy_connect", "pymysql_connection"]
 
 
 async def patient_asyncmy_connect(*args: Any, **named: Any) -> Any:
@@ -219,6 +219,13 @@ def _judging_mysql(base: Any) -> Any:
     for name in ("commit", "rollback", "ping", "autocommit", "select_db"):
         setattr(ReadConnection, name, looking(name))
     return ReadConnection
+
+
+def close_pymysql(cursor: Any) -> None:
+    """Close a cursor whose answer was read whole: that asks for further answers, and there are seldom any."""
+    result = getattr(cursor, "_result", None)
+    if result is None or result.has_next:
+        cursor.close()
 
 
 @functools.cache
