@@ -13,14 +13,12 @@ listeners.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from . import known
-from .liveness import LIFE
 from .notes import HOLDING
 from .pool import FairPool
 
@@ -121,15 +119,8 @@ def _initialize(engine: Engine, connection: Any, record: Any) -> None:
 
 def _connected(connection: Any, record: Any) -> None:
     upkeep: Upkeep | None = record.info.get(_UPKEEP)
-    if upkeep is None:
-        return
-    try:
+    if upkeep is not None:
         upkeep.connected(connection, record)
-    except BaseException:
-        if LIFE not in record.info and upkeep._engine is not None:  # it is new, and SQLAlchemy would just drop it
-            with suppress(Exception):
-                upkeep._engine.dialect.do_terminate(connection)
-        raise
 
 
 def _reset(connection: Any, record: Any, state: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +52,3 @@ def test_listeners_of_an_application_are_heard(tmp_path: Path) -> None:
             session.execute(sa.text("select 1"))
     # of the connection that was out when it was asked for, and of one from then on
     assert heard == ["reset", "checkin", "connect", "checkout", "reset", "checkin"]
-
-
-def test_a_connection_that_cannot_be_prepared_is_closed(tmp_path: Path) -> None:
-    """At once, also while somebody keeps the error, whose frames have it."""
-    seen: list[Any] = []
-
-    def refuse(connection: Any, record: Any) -> None:
-        seen.append(connection)
-        raise OSError("the server has gone")
-
-    with Sessions(f"sqlite:///{tmp_path / 'refused.db'}") as door:
-        with door.begin() as session:
-            engine: Any = session.connection().engine
-        upkeep = engine.pool._creator.__self__
-        upkeep.when_new(refuse)
-        engine.dispose()
-        with pytest.raises(OSError, match="has gone"), door.begin() as session:
-            session.execute(sa.text("select 1"))
-    (connection,) = seen
-    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
-        connection.execute("select 1")
