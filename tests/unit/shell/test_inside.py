@@ -16,6 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from polysession import AsyncSessions, Sessions
+from polysession._shell.guard import holding_of
 from polysession.errors import (
     DeadlineExceeded,
     JoinRefused,
@@ -29,6 +30,13 @@ from polysession.facts import Outcome
 SLOW = sa.text(
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 50000000) SELECT max(x) FROM c"
 )
+
+
+def engines_of(session: Session) -> Any:
+    """The engines of a unit, by the names of its databases."""
+    holding = holding_of(session)
+    assert holding is not None
+    return holding.engines
 
 
 class Base(DeclarativeBase):
@@ -102,7 +110,7 @@ def test_an_engine_of_a_unit_over_several(door: Sessions) -> None:
 
     def write() -> None:
         with door.begin("a", "b", atomic=False) as session:
-            engines = session._polysession_holding.engines  # type: ignore[attr-defined]
+            engines = engines_of(session)
             for name, statement in (
                 ("b", "insert into item values (1)"),
                 ("a", "insert into item values (1)"),
@@ -146,7 +154,7 @@ def test_a_savepoint_is_one_over_all_databases(door: Sessions) -> None:
     def fail_behind_a_savepoint() -> None:
         with door.begin("a", propagation="nested"):
             with door.begin("b") as session:
-                engine = session._polysession_holding.engines["b"]  # type: ignore[attr-defined]
+                engine = engines_of(session)["b"]
                 session.execute(sa.insert(Item).values(id=1), bind_arguments={"bind": engine})
                 door.on_commit(seen.append, "committed", database="b")
                 door.on_outcome(seen.append, database="b")

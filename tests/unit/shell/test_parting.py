@@ -42,6 +42,21 @@ def ends() -> Iterator[tuple[Driver, socket.socket]]:
         yield Driver(ours), theirs
 
 
+def serving(theirs: socket.socket, order: list[str], may_close: threading.Event | None = None) -> threading.Thread:
+    """A server that closes its end when it has read all that comes, and may; it says so in `order`."""
+
+    def serve() -> None:
+        while theirs.recv(100):
+            continue
+        assert may_close is None or may_close.wait(10)
+        order.append("the server closed")
+        theirs.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    return server
+
+
 def test_severing_ends_a_wait(ends: tuple[Driver, socket.socket]) -> None:
     """A thread that waits for an answer reads the end of the stream; a second call does no harm."""
     driver, _ = ends
@@ -68,15 +83,7 @@ def test_closing_waits_for_the_server(ends: tuple[Driver, socket.socket]) -> Non
     """The close returns when the server has read the good-bye and closed its end."""
     driver, theirs = ends
     order: list[str] = []
-
-    def serve() -> None:
-        while theirs.recv(100):
-            continue
-        order.append("the server closed")
-        theirs.close()
-
-    server = threading.Thread(target=serve)
-    server.start()
+    server = serving(theirs, order)
     parting(lambda connection: connection.close())(driver)
     order.append("the driver returned")
     server.join(10)
@@ -104,15 +111,7 @@ def test_an_interrupt_cannot_leave_the_server_its_session(
     at = {"before the driver": "link_of", "in the driver": "close", "behind the driver": "_await_end"}[where]
     monkeypatch.setattr(module, "link_of", interrupted(module.link_of))
     monkeypatch.setattr(module, "_await_end", interrupted(module._await_end))
-
-    def serve() -> None:
-        while theirs.recv(100):
-            continue
-        order.append("the server closed")
-        theirs.close()
-
-    server = threading.Thread(target=serve)
-    server.start()
+    server = serving(theirs, order)
     with pytest.raises(KeyboardInterrupt):
         parting(interrupted(close))(driver)
     order.append("the interrupt went on")
@@ -156,17 +155,9 @@ def test_what_the_driver_has_closed_without_a_word_is_waited_for(
     """Its seat is free when the server has closed its end; by the driver's own class it was free before."""
     ours, theirs = ends
     driver: Any = (sharing(Hasty) if is_kept else Hasty)(ours.sock)
-    may_close, order = threading.Event(), []
-
-    def serve() -> None:
-        while theirs.recv(100):
-            continue
-        assert may_close.wait(10)
-        order.append("the server closed")
-        theirs.close()
-
-    server = threading.Thread(target=serve)
-    server.start()
+    may_close = threading.Event()
+    order: list[str] = []
+    server = serving(theirs, order, may_close)
     with pytest.raises(KeyboardInterrupt):
         driver.read()
     if is_kept:
