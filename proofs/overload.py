@@ -24,7 +24,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,6 +54,8 @@ BURST: Final = 1.9
 """Seconds."""
 _CALM: Final = 10.0
 """Seconds for which what can be served is measured, twice."""
+_THREADS: Final = 1000
+"""As many as come within twice the deadline: who comes finds one that is free."""
 _PATIENCE: Final = 20.0
 _STOPPED: Final = 0.02
 """Seconds for which a machine may stop a thread between the look at the clock and the statement."""
@@ -153,26 +156,28 @@ class _Course:
 
 
 def _by_threads(unit: Callable[[_Course, float], None], load: _Load) -> _Course:
-    course = _Course(load)
-    if load.workers:
-        threads = [threading.Thread(target=_again, args=(unit, course), daemon=True) for _ in range(load.workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    with _crowd(load.workers or min(_THREADS, sum(1 for _ in load.moments()))) as crowd:
+        course = _Course(load)
+        if load.workers:
+            for _ in range(load.workers):
+                crowd.submit(_again, unit, course)
+            return course
+        began = time.perf_counter()
+        for moment in load.moments():
+            if (left := began + moment - time.perf_counter()) > 0:
+                time.sleep(left)
+            crowd.submit(unit, course, time.perf_counter())
         return course
-    began = time.perf_counter()
-    threads = []
-    for moment in load.moments():
-        at = began + moment
-        if (left := at - time.perf_counter()) > 0:
-            time.sleep(left)
-        thread = threading.Thread(target=unit, args=(course, time.perf_counter()), daemon=True)
-        thread.start()
-        threads.append(thread)
-    for thread in threads:
-        thread.join()
-    return course
+
+
+@contextmanager
+def _crowd(size: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads that are there already, as in a server; all have ended their work at the end."""
+    with ThreadPoolExecutor(size) as crowd:
+        all_here = threading.Barrier(size)
+        for _ in range(size):
+            crowd.submit(all_here.wait)
+        yield crowd
 
 
 def _again(unit: Callable[[_Course, float], None], course: _Course) -> None:
