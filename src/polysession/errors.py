@@ -11,6 +11,7 @@ The tree:
     ├── MissingExtra (ImportError)         an optional package is needed and absent
     ├── NotConfigured (RuntimeError)       the door was used before it was given databases
     ├── UnknownDatabase (LookupError)      no database of that name, or the name is ambiguous
+    ├── UnknownTenant (LookupError)        no tenant of that name, or none was named
     ├── WrongDoor (RuntimeError)           `with` on the async door, or a blocking door in an event loop
     ├── DoorClosed (RuntimeError)          the door was closed
     ├── RequestRefused (ValueError)        an attribute of a unit that cannot be honoured here
@@ -69,6 +70,7 @@ __all__ = [
     "UnitOwnsCommit",
     "UnitRolledBack",
     "UnknownDatabase",
+    "UnknownTenant",
     "WrongDoor",
     "WrongOwner",
 ]
@@ -149,6 +151,12 @@ class UnknownDatabase(PolysessionError, LookupError):
     """No database of that name, or no name was given and there are several."""
 
     code = "unknown-database"
+
+
+class UnknownTenant(PolysessionError, LookupError):
+    """The database has no tenant of that name, or has tenants and none was named; raised before any SQL."""
+
+    code = "unknown-tenant"
 
 
 class WrongDoor(PolysessionError, RuntimeError):

@@ -166,6 +166,8 @@ class HoldOpened(msgspec.Struct, frozen=True, gc=False):
     owner: Owner
     origin: Origin
     stamp: float
+    tenant: str | None = None
+    """In whose database it works; None where that has no tenants."""
 
 
 class HoldEnded(msgspec.Struct, frozen=True, gc=False):

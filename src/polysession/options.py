@@ -61,3 +61,6 @@ class UnitOptions(msgspec.Struct, frozen=True, kw_only=True):
     """COMMIT may leave together with the statement of the last flush."""
     key: str | None = None
     """The caller's key: of all units with the same one, one commits."""
+    tenant: str | None = None
+    """Whose database it is, for those of its databases that have tenants; None: nothing was said. What is open may be
+    joined then; a unit of its own is refused."""

@@ -61,7 +61,17 @@ from ._core.steps import (
     TakeKey,
 )
 from ._shell import fence, grace, known
-from ._shell.asking import as_result, called, check_record, collect, extra_options, flag, without_frames, word
+from ._shell.asking import (
+    as_result,
+    called,
+    check_record,
+    collect,
+    extra_options,
+    flag,
+    tenant_of,
+    without_frames,
+    word,
+)
 from ._shell.attempts import Attempts
 from ._shell.control import close_idle, out, until, watching
 from ._shell.door import Door
@@ -92,7 +102,7 @@ from .errors import SessionMisuse, WrongDoor
 from .facts import Observer, Origin, Outcome, mark_outcome
 from .options import Access, Isolation, Propagation, UnitOptions
 from .policy.retry import Backoff
-from .topology import Certainty, Role
+from .topology import Certainty, Endpoint, Role
 
 __all__ = ["AsyncSessions", "AsyncUnit"]
 
@@ -143,10 +153,12 @@ class AsyncSessions(Door):
             Call: lambda step: Shielded(self._call(step)),
             Pause: pause_async,
             Ready: lambda step: (
-                None if self._has_table(*step.databases) else _spawned(self._make_table, *step.databases)
+                None
+                if self._has_table(step.databases[0], step.tenant)
+                else _spawned(self._make_table, step.databases[0], step.tenant)
             ),
             TakeKey: lambda step: _below(step.holding, self._take_key),
-            Dial: lambda step: _spawned(fence.dial, self._asking_engine(step.database), step.seconds),
+            Dial: lambda step: _spawned(fence.dial, self._asking_engine(step.database, step.tenant), step.seconds),
             Fence: lambda step: _spawned(fence.fence, step.link, step.unit, step.seconds),
             Seal: lambda step: _spawned(fence.seal, step.link),
             ReadVerdict: lambda step: _spawned(fence.read_verdict, step.link, step.unit),
@@ -176,6 +188,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        tenant: str | None = None,
         atomic: bool = True,
         outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
@@ -189,8 +202,12 @@ class AsyncSessions(Door):
         bounds the whole unit up to COMMIT: waiting for a connection, every statement, and what is awaited in between;
         a unit that overruns it is rolled back and ends in `DeadlineExceeded`.
 
+        `tenant` says whose database it is, of those named that have one for each tenant. A unit of its own must say it;
+        one that joins an open unit has that one's, and is refused if it says another.
+
         The exception that leaves the block is the body's own; or, when the end fails, the database's, `UnitRolledBack`,
-        `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase` and `RequestRefused` before any SQL.
+        `CommitUnknown` or `PartialCommit`. Raises `UnknownDatabase`, `UnknownTenant` and `RequestRefused` before any
+        SQL.
 
         With `outcome="exact"` the unit leaves a row with its id in the table `polysession_commit`. If the answer to
         COMMIT is lost the database is asked for it: the block ends normally if the unit has committed, with the error
@@ -202,7 +219,7 @@ class AsyncSessions(Door):
         Of all units with the same `key`, in any process, one commits; another one waits while it is in flight, and
         raises `AlreadyCommitted` at the beginning of the block if it has. A key implies an exact outcome.
         """
-        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         if atomic is not True and not flag(atomic, "atomic"):
             extra["atomic"] = False
         return AsyncUnit(self, self._options(Access.WRITE, databases, extra), name, caller())
@@ -214,6 +231,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        tenant: str | None = None,
         snapshot: bool = False,
         role: Role | Literal["primary", "replica"] = Role.PRIMARY,
     ) -> AsyncUnit[AsyncSession]:
@@ -222,9 +240,10 @@ class AsyncSessions(Door):
         It holds no transaction between statements, so each statement sees what is committed when it runs; `snapshot`
         makes all of them see one moment. Writes are refused: by the unit (`ReadOnlyUnit`) and by the server. With
         `role="replica"` it is served by a replica, which may lag. Behind a pooler in transaction mode it runs in one
-        READ ONLY transaction, in which each statement still sees what is committed when it runs.
+        READ ONLY transaction, in which each statement still sees what is committed when it runs. `tenant` is that of
+        `begin`.
         """
-        extra = extra_options(propagation, isolation, deadline, name=name)
+        extra = extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
         if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
         chosen = Role.PRIMARY if role is Role.PRIMARY else word(Role, role, "role")
@@ -241,6 +260,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        tenant: str | None = None,
         outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
@@ -251,7 +271,7 @@ class AsyncSessions(Door):
         whose outcome is known to be "not committed" is repeated, and only after an error that may vanish: `work` must
         do nothing outside of the session that may not be done twice. Unless `isolation` says otherwise the level is
         one at which lost updates raise an error (REPEATABLE READ on PostgreSQL). `deadline` bounds all attempts and the
-        waits between them together.
+        waits between them together. `tenant` is that of `begin`.
 
         `outcome` and `key` are those of `begin`: a unit is then repeated also after its answer to COMMIT was lost, if
         it is found not to have committed. With `record` what `work` returns is kept with the key, for the `result` of
@@ -259,7 +279,7 @@ class AsyncSessions(Door):
         """
         check_work(work, "run")
         check_record(record, key)
-        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         extra["repeatable"] = True
         options = self._options(Access.WRITE, databases, extra)
         return await self._run(work, options, retry, name or called(work), record, caller())
@@ -274,6 +294,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        tenant: str | None = None,
         outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
@@ -291,7 +312,7 @@ class AsyncSessions(Door):
         """
         check_work(work, "run_sync")
         check_record(record, key)
-        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         label = name or called(work)
         writes = word(Access, access, "access") is Access.WRITE
         if writes:
@@ -316,6 +337,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        tenant: str | None = None,
         outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
         record: bool = False,
@@ -328,7 +350,9 @@ class AsyncSessions(Door):
         check_parentheses(databases, "unit")
         Backoff.of(retry)
         check_record(record, key)
-        extra_options(propagation, isolation, deadline, outcome, key, name=name)  # refused here, not at the first call
+        extra_options(
+            propagation, isolation, deadline, outcome, key, name=name, tenant=tenant
+        )  # refused here, not at the first call
 
         def decorate(
             work: Callable[Concatenate[AsyncSession, P], Awaitable[T]],
@@ -341,7 +365,7 @@ class AsyncSessions(Door):
                     return work(session, *args, **kwargs)
 
                 check_record(record, key)
-                extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+                extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
                 extra["repeatable"] = True
                 options = self._options(Access.WRITE, databases, extra)
                 return await self._run(bound, options, retry, name or called(work), record, caller())
@@ -410,6 +434,7 @@ class AsyncSessions(Door):
         propagation: Propagation | str = Propagation.REQUIRED,
         isolation: Isolation | str | None = None,
         deadline: float | timedelta | None = None,
+        tenant: str | None = None,
         outcome: Certainty | Literal["plain", "exact", "early"] | None = None,
         key: str | None = None,
     ) -> Iterator[AsyncUnit[AsyncSession]]:
@@ -419,7 +444,7 @@ class AsyncSessions(Door):
         on; after a unit that committed, and after any other error, it ends.
         """
         policy = Backoff.of(retry)
-        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name)
+        extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         extra["repeatable"] = True
         origin = caller()
         options = self._options(Access.WRITE, databases, extra)
@@ -427,7 +452,13 @@ class AsyncSessions(Door):
         return loop.units(options, name, origin)
 
     async def outcome(
-        self, unit_id: str | None = None, database: str | None = None, *, key: str | None = None, within: float = 10.0
+        self,
+        unit_id: str | None = None,
+        database: str | None = None,
+        *,
+        key: str | None = None,
+        within: float = 10.0,
+        tenant: str | None = None,
     ) -> Outcome:
         """What came of a unit with an exact outcome, by its id (`CommitUnknown` has it) or by its key.
 
@@ -435,9 +466,11 @@ class AsyncSessions(Door):
         any process, and again. To ask is to decide: a unit that has not committed by now never will, so ask for one
         whose end is over, not for one that still works. (A key is left free for the next unit.)
 
-        Raises `RequestRefused` for what is no id, or an id of which the row may be deleted by now (23 hours).
+        `tenant` is the one in whose database the unit ran, as the error tells it: in another one the unit is not, and
+        what was said then would be wrong. Raises `UnknownTenant`; and `RequestRefused` for what is no id, or an id of
+        which the row may be deleted by now (23 hours).
         """
-        name, marked = self._question(unit_id, database, key, within)
+        name, marked = self._question(unit_id, database, key, within, tenant)
         return (await drive_async(asked_steps(marked, name), self._perform)).outcome
 
     def current(self, database: str | None = None) -> AsyncSession:
@@ -455,15 +488,16 @@ class AsyncSessions(Door):
         *databases: str,
         retry: int | Backoff = 10,
         name: str | None = None,
+        tenant: str | None = None,
     ) -> Callable[P, Coroutine[Any, Any, T]]:
         """A coroutine function that runs `work(session, ...)` in a unit of its own, wherever it is called from.
 
         For work that is handed to another task or to a framework's background tasks: it never joins the unit that is
-        open where it happens to run.
+        open where it happens to run, and does not take its tenant from that.
         """
         check_work(work, "task", decorated=True)
-        own = self.unit(*databases, retry=retry, name=name or called(work), propagation=Propagation.REQUIRES_NEW)
-        return own(work)
+        label, apart = name or called(work), Propagation.REQUIRES_NEW
+        return self.unit(*databases, retry=retry, name=label, propagation=apart, tenant=tenant)(work)
 
     @overload
     async def gather(
@@ -471,6 +505,7 @@ class AsyncSessions(Door):
         *works: Callable[[AsyncSession], Awaitable[T]],
         database: str | None = None,
         databases: Sequence[str] = (),
+        tenant: str | None = None,
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: Literal[False] = False,
@@ -482,6 +517,7 @@ class AsyncSessions(Door):
         *works: Callable[[AsyncSession], Awaitable[T]],
         database: str | None = None,
         databases: Sequence[str] = (),
+        tenant: str | None = None,
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: bool,
@@ -492,6 +528,7 @@ class AsyncSessions(Door):
         *works: Callable[[AsyncSession], Awaitable[Any]],
         database: str | None = None,
         databases: Sequence[str] = (),
+        tenant: str | None = None,
         access: Access | Literal["read", "write"] = Access.READ,
         limit: int | None = None,
         return_errors: bool = False,
@@ -499,7 +536,8 @@ class AsyncSessions(Door):
         """Run every `await work(session)` in a unit and a task of its own; what they return, in the order of the works.
 
         All run over one database, the door's only one or `database`; or the works over those of `databases`, each over
-        the one at its place, and a single work over each of them.
+        the one at its place, and a single work over each of them. `tenant` is that of the databases that
+        have tenants.
 
         At most `limit` run at once; by default as many as the databases' pools have connections. All run to their end
         even if one fails. Then errors are raised together as an `ExceptionGroup`, each with the outcome of its own unit
@@ -507,17 +545,17 @@ class AsyncSessions(Door):
         """
         for work in works:
             check_work(work, "gather")
-        pairs = self._placed(works, database, databases)
+        pairs = self._placed(works, database, databases, tenant)
         opened = self.read if word(Access, access, "access") is Access.READ else self.begin
         check_limit(limit)
         flag(return_errors, "return_errors")
         places = asyncio.Semaphore(limit or self._places(pairs))
 
-        async def branch(work: Callable[[AsyncSession], Awaitable[Any]], name: str) -> tuple[Any]:
-            async with places, opened(name, name=called(work)) as session:
+        async def branch(work: Callable[[AsyncSession], Awaitable[Any]], at: Endpoint) -> tuple[Any]:
+            async with places, opened(at.database, name=called(work), tenant=at.tenant) as session:
                 return (refuse_unread(await awaitable(work(session), called(work)), called(work)),)
 
-        ends = await asyncio.gather(*(branch(work, name) for work, name in pairs), return_exceptions=True)
+        ends = await asyncio.gather(*(branch(work, at) for work, at in pairs), return_exceptions=True)
         return collect(ends, return_errors=return_errors)
 
     async def batch(self, session: AsyncSession, *statements: Executable) -> list[Result[Any]]:
@@ -538,15 +576,27 @@ class AsyncSessions(Door):
     # -- sessions that their owner ends
 
     @overload
-    def open(self, database: str | None = None, *, class_: type[S], **session_options: Any) -> S: ...
+    def open(
+        self, database: str | None = None, *, tenant: str | None = None, class_: type[S], **session_options: Any
+    ) -> S: ...
 
     @overload
     def open(
-        self, database: str | None = None, *, class_: type[AsyncSession] = AsyncSession, **session_options: Any
+        self,
+        database: str | None = None,
+        *,
+        tenant: str | None = None,
+        class_: type[AsyncSession] = AsyncSession,
+        **session_options: Any,
     ) -> AsyncSession: ...
 
     def open(
-        self, database: str | None = None, *, class_: type[Any] = AsyncSession, **session_options: Any
+        self,
+        database: str | None = None,
+        *,
+        tenant: str | None = None,
+        class_: type[Any] = AsyncSession,
+        **session_options: Any,
     ) -> AsyncSession:
         """An independent session; whoever opens it commits and closes it.
 
@@ -554,41 +604,58 @@ class AsyncSessions(Door):
         reported with a `ResourceWarning` that names the line if it is dropped unclosed. `session_options` are those of
         `sqlalchemy.ext.asyncio.AsyncSession`.
         """
-        session: AsyncSession = self._free_session(database, class_, session_options, caller(), strict=True)
+        session: AsyncSession = self._free_session(database, tenant, class_, session_options, caller(), strict=True)
         return session
 
     @overload
     def sessionmaker(
-        self, database: str | None = None, *, class_: type[S], **session_options: Any
+        self, database: str | None = None, *, tenant: str | None = None, class_: type[S], **session_options: Any
     ) -> async_sessionmaker[S]: ...
 
     @overload
     def sessionmaker(
-        self, database: str | None = None, *, class_: type[AsyncSession] = AsyncSession, **session_options: Any
+        self,
+        database: str | None = None,
+        *,
+        tenant: str | None = None,
+        class_: type[AsyncSession] = AsyncSession,
+        **session_options: Any,
     ) -> async_sessionmaker[AsyncSession]: ...
 
     def sessionmaker(
-        self, database: str | None = None, *, class_: type[Any] = AsyncSession, **session_options: Any
+        self,
+        database: str | None = None,
+        *,
+        tenant: str | None = None,
+        class_: type[Any] = AsyncSession,
+        **session_options: Any,
     ) -> async_sessionmaker[Any]:
         """A real `sqlalchemy.ext.asyncio.async_sessionmaker` for one database: existing code adopts it by this line.
 
         Its sessions are final (`close_resets_only=False`), keep attributes after a commit, and are shown in `held()`.
         As with SQLAlchemy's, they may be handed from task to task in turn.
         """
-        names = self._topology.resolve((database,) if database is not None else ())
+        (name,) = self._topology.resolve((database,) if database is not None else ())
+        endpoint = self._topology.databases[name].writable(tenant_of(tenant))
         check_session_class(class_, AsyncSession)
-        check_session_options(
-            session_options, names[0], self._topology.databases[names[0]].primary.engine, self._backend(names[0])
-        )
-        return _Maker(self, names[0], class_, session_options)
+        check_session_options(session_options, name, endpoint.engine, self._backend(name))
+        return _Maker(self, name, tenant, class_, session_options)
 
     def _free_session(
-        self, database: str | None, class_: type[S], options: dict[str, Any], origin: Origin, *, strict: bool
+        self,
+        database: str | None,
+        tenant: str | None,
+        class_: type[S],
+        options: dict[str, Any],
+        origin: Origin,
+        *,
+        strict: bool,
     ) -> S:
         check_session_class(class_, AsyncSession)
-        asked = self._options(Access.WRITE, (database,) if database is not None else (), {})
+        whose = {} if tenant is None else {"tenant": tenant_of(tenant)}
+        asked = self._options(Access.WRITE, (database,) if database is not None else (), whose)
         name = asked.databases[0]
-        endpoint = self._topology.databases[name].primary
+        endpoint = self._topology.databases[name].writable(tenant)
         engine = cast("AsyncEngine", self._ready_engines.engine(endpoint, FREE))
         check_session_options(options, name, engine, self._backend(name))
         options["close_resets_only"] = False
@@ -615,16 +682,16 @@ class AsyncSessions(Door):
         finally:
             BLOCK.reset(token)
 
-    async def drain(self, *databases: str, within: float | timedelta = 30.0) -> int:
+    async def drain(self, *databases: str, within: float | timedelta = 30.0, tenant: str | None = None) -> int:
         """Have every connection of these databases, or of all, closed: pause, close what is idle, and wait until what
         is out has come back, for `within` seconds at most. How many are still out: 0 if it is done.
 
         Those that are out later are closed when they come back. Whoever asks waits until `resume()`. A unit that needs
-        one more connection waits too, and ends by its own time. Raises as `pause()`.
+        one more connection waits too, and ends by its own time. `tenant` is that of `pause()`, which raises the same.
         """
         end, back = until(within), asyncio.Event()
-        self.pause(*databases)
-        rooms = self._steered(databases)
+        self.pause(*databases, tenant=tenant)
+        rooms = self._steered(databases, tenant)
         loop = asyncio.get_running_loop()
         with watching(rooms, lambda: loop.call_soon_threadsafe(back.set)):
             while True:
@@ -968,9 +1035,12 @@ class _Loop:
 class _Maker(async_sessionmaker[S], Generic[S]):
     """An `async_sessionmaker` whose sessions are held by a door."""
 
-    def __init__(self, door: AsyncSessions, database: str, class_: type[S], options: dict[str, Any]) -> None:
+    def __init__(
+        self, door: AsyncSessions, database: str, tenant: str | None, class_: type[S], options: dict[str, Any]
+    ) -> None:
         self._door = door
         self._database = database
+        self._tenant = tenant
         super().__init__(class_=class_, **{"expire_on_commit": False, **options})
         self.kw.setdefault("close_resets_only", False)
         if self.kw.get("bind") is None:
@@ -983,7 +1053,7 @@ class _Maker(async_sessionmaker[S], Generic[S]):
                 local["info"] = {**value, **local["info"]}
             else:
                 local.setdefault(key, value)
-        return self._door._free_session(self._database, self.class_, local, caller(), strict=False)
+        return self._door._free_session(self._database, self._tenant, self.class_, local, caller(), strict=False)
 
 
 def _below(holding: Holding, work: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:

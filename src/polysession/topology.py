@@ -1,6 +1,7 @@
 """What there is: databases, their endpoints and roles, as frozen values. Pure; opens nothing.
 
 A *database* is a logical store with a name that the application uses. An *endpoint* is one place where it is reached.
+A database may be many of one kind, one for each *tenant*: it has an endpoint for each, and none that stands for all.
 Where the address of an endpoint holds a password, only `Address.reveal()` gives it out; nothing here prints it. The
 same goes for the arguments of the driver's `connect()`, which are kept as `Arguments`.
 """
@@ -8,7 +9,7 @@ same goes for the arguments of the driver's `connect()`, which are kept as `Argu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, final
@@ -16,7 +17,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from .errors import UnknownDatabase
+from .errors import RequestRefused, UnknownDatabase, UnknownTenant
 
 __all__ = [
     "DEFAULT",
@@ -206,6 +207,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     role: Role = Role.PRIMARY
     number: int = 1
+    tenant: str | None = None
+    """Whose it is; None where the database has no tenants."""
     address: Address | None = None
     engine: Any = None
     pool: PoolOptions = PoolOptions()
@@ -217,7 +220,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """`orders/primary`, `orders/replica-2`."""
+        """`orders/primary`, `orders/replica-2`, `orders/tenant-acme`: no two endpoints of a door have the same."""
+        if self.tenant is not None:
+            return f"{self.database}/tenant-{self.tenant}"
         return (
             f"{self.database}/{self.role}"
             if self.role is Role.PRIMARY
@@ -226,18 +231,72 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """A logical store: one primary, perhaps replicas, and what units of work get when they ask for nothing else."""
+    """A logical store, and what units of work get when they ask for nothing else: one primary and perhaps replicas; or
+    an endpoint for each tenant, and then no primary that a unit could be given by mistake."""
 
     name: str
-    primary: Endpoint
+    primary: Endpoint | None
     replicas: tuple[Endpoint, ...] = ()
+    tenants: Mapping[str, Endpoint] = MappingProxyType({})
+    """By the tenant's name; empty for a database without tenants."""
     outcome: Certainty = Certainty.PLAIN
     """What its write units know of their outcome if they ask for nothing."""
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The primary, then the replicas."""
-        return (self.primary, *self.replicas)
+        """The primary, then the replicas; or those of all tenants."""
+        return (*self.tenants.values(),) if self.primary is None else (self.primary, *self.replicas)
+
+    def writable(self, tenant: str | None = None) -> Endpoint:
+        """The endpoint that takes writes: the primary, or that of `tenant`. Never another tenant's.
+
+        Raises `UnknownTenant` if it has tenants and none is named, or none of that name; `RequestRefused` if it has no
+        tenants and one is named.
+        """
+        if self.primary is not None:
+            if tenant is None:
+                return self.primary
+            raise RequestRefused(
+                f"tenant={tenant!r} was asked for, and {self.name!r} has no tenants",
+                why="its configuration has one url, for all",
+                do=("leave out tenant", f"give [databases.{self.name}] tenants in place of a url"),
+                database=self.name,
+                attribute="tenant",
+            )
+        found = None if tenant is None else self.tenants.get(tenant)
+        if found is None:
+            raise self._unknown(tenant)
+        return found
+
+    def _unknown(self, tenant: str | None) -> UnknownTenant:
+        what = f"no tenant was named, and {self.name!r} has a database for each"
+        do = ("say whose it is: tenant='...'", "let it join an open unit of that tenant: one of its own inherits none")
+        if tenant is not None:
+            what = f"{self.name!r} has no tenant {tenant if len(tenant) <= _LONGEST else f'{tenant[:_LONGEST]}...'!r}"
+            near = _near(tenant, self.tenants)
+            do = (
+                f"say tenant={near!r}, if that is meant" if near else "use one of these names",
+                f"add it to [databases.{self.name}.tenants], and make the door anew",
+            )
+        return UnknownTenant(what, why=_some(self.tenants), do=do, database=self.name, tenant=tenant)
+
+
+def _near(tenant: str, known: Iterable[str]) -> str | None:
+    """The tenant that was most likely meant."""
+    import difflib  # for a wrong name only
+
+    return next(iter(difflib.get_close_matches(tenant[:_LONGEST], tuple(known), 1)), None)
+
+
+_LONGEST = 64
+"""Characters of a name that are shown, or compared with others: it may come from anywhere."""
+_MOST_SHOWN = 5
+
+
+def _some(known: Mapping[str, Endpoint]) -> str:
+    """The names of the tenants, or how many there are."""
+    shown = ", ".join(repr(name) for name in list(known)[:_MOST_SHOWN])
+    return f"it has {len(known)}: {shown}{', ...' if len(known) > _MOST_SHOWN else ''}"
 
 
 @final

@@ -26,6 +26,7 @@ class Situation(StrEnum):
     ISOLATION = "isolation"
     ACCESS = "access"
     DEADLINE = "deadline"
+    TENANT = "tenant"
     ROLE = "role"
     SNAPSHOT = "snapshot"
     RETRY = "retry"
@@ -140,8 +141,7 @@ thread or task, over one of its databases. The words are those of Spring's `Tran
 what the inner unit asks for and the open one has not is refused before any SQL, never dropped.
 
 This page is written from the table that the tests compare with, and not by hand: every cell of it is run through both
-doors on SQLite, PostgreSQL 15 and 18, and MariaDB (`tests/conformance/test_matrix.py`). A tenant is not an attribute of
-a unit in this version, so it is not in the tables.
+doors on SQLite, PostgreSQL 15 and 18, and MariaDB (`tests/conformance/test_matrix.py`).
 
 What a unit can be:
 
@@ -188,7 +188,9 @@ def page() -> str:
         "plain unit has no transaction, so it cannot give an isolation level or a snapshot. Units over other databases",
         "are strangers to each other; `databases` is a unit over more than the open one covers. A joined unit may",
         "have a deadline that ends sooner: it is kept, and no longer than that unit lasts. `retry` of a plain unit",
-        "never repeats, because what its statements did is never known to be undone; its error says so.",
+        "never repeats, because what its statements did is never known to be undone; its error says so. Where no",
+        "tenant is asked for, a joined unit and one behind a savepoint have that of the open unit; an own or plain one",
+        "inherits none, and is refused where the database has tenants ([tenants](howto/tenants.md)).",
         "",
         heading,
         _rule(len(modes) + 1),

@@ -67,6 +67,7 @@ SECTIONS = (
     "Exact outcomes: what servers do",
     "After the end",
     "Several databases",
+    "Tenants",
     "Connections",
     "Connections that have died",
     "Round trips",

@@ -27,11 +27,13 @@ _OUTER: dict[Situation, dict[str, Any]] = {
     S.ISOLATION: {"isolation": "READ COMMITTED"},
     S.DEADLINE: {"deadline": 30.0},
     S.SHORTER: {"deadline": 90.0},
+    S.TENANT: {"tenant": "acme"},
 }
 _INNER: dict[Situation, dict[str, Any]] = {
     S.ISOLATION: {"isolation": "SERIALIZABLE"},
     S.DEADLINE: {"deadline": 60.0},
     S.SHORTER: {"deadline": 30.0},
+    S.TENANT: {"tenant": "globex"},
     S.ROLE: {"role": "replica"},
     S.SNAPSHOT: {"snapshot": True},
     S.RETRY: {"retry": 3},
@@ -101,6 +103,8 @@ class Play:
         default: dict[str, Any] = {"url": cell.url, **table}
         if self.situation is S.ROLE:
             default["replicas"] = [cell.url]
+        if self.situation is S.TENANT:
+            default = {"tenants": {"acme": cell.url, "globex": cell.other_url}, **table}
         databases: dict[str, Any] = {"orders": default}
         if self.situation is S.DATABASES:
             databases["billing"] = {"url": cell.other_url, **table}
@@ -268,6 +272,8 @@ class One:
                 session.expunge_all()
             case S.DEADLINE | S.SHORTER:
                 assert holding.seen.allowed == _INNER[self.situation]["deadline"]
+            case S.TENANT:
+                assert (opened.tenant, opened.endpoints) == ("globex", ("orders/tenant-globex",))
             case S.ROLE:
                 assert "replica" in opened.endpoints[0]
             case S.SNAPSHOT:
@@ -307,6 +313,9 @@ class One:
         if self.entry is Entry.REFUSED:
             return Work.NONE, outer
         kept = 2 in self._mine(there)
+        if self.situation is S.TENANT:
+            assert not kept  # it is in the other tenant's database, or in none
+            kept = 2 in self._mine(set(self.p.cell.other_witness.items()))
         if self.situation is S.DATABASES:
             both = self.p.cell.other_witness.ask("select id from invoice where id = :id", id=self.number)
             assert bool(both) is kept

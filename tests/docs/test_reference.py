@@ -42,6 +42,8 @@ def test_keys_are_accepted(row: list[str]) -> None:
     given: dict[str, Any] = {"databases": {"orders": {"url": url}}}
     if key == "databases.NAME":
         given["databases"] = {}
+    if ".tenants." in key:
+        given["databases"]["orders"] = {}
     table = given
     for part in path[:-1]:
         table = table.setdefault(part, {})
@@ -52,9 +54,9 @@ def test_keys_are_accepted(row: list[str]) -> None:
 def test_no_key_is_left_out() -> None:
     """Every key that the configuration knows is in the reference, with its default."""
     shown = {bare(row[0]): bare(row[3]) for row in keys()}
-    known = {f"databases.NAME.{key}" for key in _DATABASE if key not in ("pool", "connect")}
+    known = {f"databases.NAME.{key}" for key in _DATABASE if key not in ("pool", "connect", "tenants")}
     known |= {f"databases.NAME.pool.{key}" for key in POOL} | {f"defaults.pool.{key}" for key in POOL}
-    known |= {"databases.NAME", "databases.NAME.connect.ARGUMENT"}
+    known |= {"databases.NAME", "databases.NAME.connect.ARGUMENT", "databases.NAME.tenants.TENANT"}
     assert set(shown) == known
     assert set(_TOP) == {"databases", "defaults"}
     assert set(_DEFAULTS) == {"pool"}

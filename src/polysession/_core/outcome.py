@@ -61,6 +61,8 @@ class Marked(msgspec.Struct, frozen=True, kw_only=True):
 
     unit: str
     """The id in its row."""
+    tenant: str | None = None
+    """In whose database it is; None where the database has no tenants."""
     attempt: str = ""
     """For a caller's key: which unit claimed it. Empty: any will do."""
     server: int = 0
@@ -89,15 +91,15 @@ class _Again(msgspec.Struct, frozen=True):
     """What is true as long as this server lives, to be said if time is over."""
 
 
-def ready_steps(database: str) -> Steps[None]:
+def ready_steps(database: str, tenant: str | None = None) -> Steps[None]:
     """See to it that there is a table to ask."""
-    yield Ready((database,))
+    yield Ready((database,), tenant)
 
 
 def asked_steps(marked: Marked, database: str) -> Steps[Verdict]:
     """As `resolve_steps`, for who has no unit here: there may be no table yet, in which the fence could be written."""
     with suppress(Exception):  # a database that cannot be reached now may be reached in time
-        yield from ready_steps(database)
+        yield from ready_steps(database, marked.tenant)
     return (yield from resolve_steps(marked, database))
 
 
@@ -124,7 +126,7 @@ def resolve_steps(marked: Marked, database: str) -> Steps[Verdict]:
 
 def _try(marked: Marked, database: str, patience: float, wait: float, earlier: list[int]) -> Steps[Verdict | _Again]:
     try:
-        link = yield Dial(database, patience)
+        link = yield Dial(database, patience, marked.tenant)
     except Exception as error:
         return _Again(f"no connection was had for asking: {type(error).__name__}")
     found: Verdict | _Again = _Again("asking was interrupted")

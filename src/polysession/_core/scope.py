@@ -249,7 +249,8 @@ def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
             scope.plain = not transaction
             scope.holding = yield Open(scope, transaction)
             if transaction and scope.options.exact:
-                yield Ready(scope.options.databases)  # the unit has no connection yet; if it fails it may be repeated
+                # the unit has no connection yet; if it fails it may be repeated
+                yield Ready(scope.options.databases, scope.options.tenant)
             if scope.options.key is not None:
                 yield TakeKey(scope.holding)
         case propagation.Join():
@@ -411,11 +412,12 @@ def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None
             raised.add_note(f"polysession: it is not known whether {name!r} committed in unit {scope.name!r}")
             raise raised
         raise CommitUnknown(
-            f"unit {scope.name!r}: it is not known whether {name!r} committed",
+            f"unit {scope.name!r}: it is not known whether {_where(scope, name)} committed",
             why=f"COMMIT was sent and its answer was lost: {reason}; the unit was opened at {scope.origin}",
             do=("look for the unit's rows before repeating it", "make the unit's work safe to repeat"),
             unit=scope.name,
             database=name,
+            tenant=scope.options.tenant,
             committed=tuple(scope.committed),
         ) from raised
     if scope.committed:
@@ -460,7 +462,8 @@ def _find_out(scope: Scope, leaves: BaseException | None) -> Steps[BaseException
     if leaves is None or interrupted:
         if leaves is not None:
             of = f"{unit} " if unit and verdict.outcome is Outcome.UNKNOWN else ""
-            leaves.add_note(f"polysession: unit {scope.name!r} {of}on {name!r}: {verdict.outcome}; {verdict.reason}")
+            where = _where(scope, name)
+            leaves.add_note(f"polysession: unit {scope.name!r} {of}on {where}: {verdict.outcome}; {verdict.reason}")
         return leaves
     match verdict.outcome:
         case Outcome.COMMITTED:
@@ -470,7 +473,7 @@ def _find_out(scope: Scope, leaves: BaseException | None) -> Steps[BaseException
             return leaves
         case Outcome.LOST:
             failed: CommitLost | CommitUnknown = CommitLost(
-                f"unit {scope.name!r}: {name!r} has failed over to a server that does not have it",
+                f"unit {scope.name!r}: {_where(scope, name)} has failed over to a server that does not have it",
                 why=f"{verdict.reason}; the unit was opened at {scope.origin}",
                 do=(
                     "find out who has read it or acted on it before it was lost, then repeat it",
@@ -478,26 +481,45 @@ def _find_out(scope: Scope, leaves: BaseException | None) -> Steps[BaseException
                 ),
                 unit=scope.name,
                 database=name,
+                tenant=scope.options.tenant,
                 unit_id=unit,
             )
         case _:
             failed = CommitUnknown(
-                f"unit {scope.name!r}: it is not known yet whether {name!r} committed",
+                f"unit {scope.name!r}: it is not known yet whether {_where(scope, name)} committed",
                 why=(
                     f"COMMIT was sent and its answer was lost; {verdict.reason}; "
                     f"the unit's id is {unit or 'not known'}; it was opened at {scope.origin}"
                 ),
                 do=(
-                    f"ask again later: sessions.outcome({unit!r}), or: polysession outcome {unit}",
+                    f"ask again later: {_question(scope, name, unit)}",
                     "do not repeat it before that",
                 ),
                 unit=scope.name,
                 database=name,
+                tenant=scope.options.tenant,
                 committed=(),
                 unit_id=unit,
             )
     failed.__cause__ = leaves
     return failed
+
+
+def _where(scope: Scope, name: str) -> str:
+    """One database of a unit, for people."""
+    tenant = scope.options.tenant
+    return repr(name) if tenant is None or len(scope.options.databases) > 1 else f"{name!r} of tenant {tenant!r}"
+
+
+def _question(scope: Scope, name: str, unit: str) -> str:
+    """How to ask what came of a unit."""
+    tenant = scope.options.tenant
+    if tenant is None:
+        return f"sessions.outcome({unit!r}), or: polysession outcome {unit}"
+    return (
+        f"sessions.outcome({unit!r}, {name!r}, tenant={tenant!r}), "
+        f"or: polysession outcome {unit} --database {name} --tenant {tenant}"
+    )
 
 
 def _leave_savepoint(scope: Scope, error: BaseException | None) -> Steps[None]:

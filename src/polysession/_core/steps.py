@@ -153,6 +153,7 @@ class Ready(msgspec.Struct, frozen=True):
     """See to it that the table of outcomes is there, on a connection of its own. Once for each process and engine."""
 
     databases: tuple[str, ...]
+    tenant: str | None = None
 
 
 class TakeKey(msgspec.Struct, frozen=True):
@@ -179,6 +180,7 @@ class Dial(msgspec.Struct, frozen=True):
 
     database: str
     seconds: float
+    tenant: str | None = None
 
 
 class Fence(msgspec.Struct, frozen=True):

@@ -41,6 +41,8 @@ _MEANT: Mapping[tuple[str, str], str] = {
 def path_of_url(endpoint: Endpoint) -> str:
     """The key in the configuration that holds the URL of `endpoint`."""
     database = join("databases", endpoint.database)
+    if endpoint.tenant is not None:
+        return join(f"{database}.tenants", endpoint.tenant)
     return f"{database}.url" if endpoint.role is Role.PRIMARY else f"{database}.replicas[{endpoint.number - 1}]"
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "extra_options",
     "flag",
     "seconds_of",
+    "tenant_of",
     "without_frames",
     "word",
 ]
@@ -56,12 +57,15 @@ def extra_options(
     key: str | None = None,
     *,
     name: str | None = None,
+    tenant: str | None = None,
 ) -> dict[str, Any]:
     """The keywords of `UnitOptions` that differ from its defaults; `name` is none of them, and only looked at.
 
-    Raises `RequestRefused` for an unknown word, and for a name that is no text.
+    Raises `RequestRefused` for an unknown word, and for a name or tenant that is no text.
     """
     extra: dict[str, Any] = {}
+    if tenant is not None:
+        extra["tenant"] = tenant_of(tenant)
     if name is not None and not (name and isinstance(name, str)):
         raise RequestRefused(
             f"name={name!r} is no text of at least one character",
@@ -90,6 +94,18 @@ def extra_options(
             )
         extra |= {"key": key, "exact": True, "exact_asked": True}
     return extra
+
+
+def tenant_of(given: str | None) -> str | None:
+    """`given`. Raises `RequestRefused` for what is no text: a number would be looked up in vain, as an unknown name."""
+    if given is not None and not isinstance(given, str):
+        raise RequestRefused(
+            f"a tenant was named by {type(given).__name__}, not by its name",
+            why="tenants are known by the names that they have in the configuration",
+            do=("give the name as text: tenant='acme'",),
+            attribute="tenant",
+        )
+    return given
 
 
 def flag(given: bool, attribute: str) -> bool:

@@ -34,7 +34,7 @@ class Attempts:
         self._name = name
         self._origin = origin
         self.began_at = 0.0
-        self.turn = Turn(door._turns, (places.PROCESS.process, options.databases, name))
+        self.turn = Turn(door._turns, (places.PROCESS.process, options.databases, options.tenant, name))
 
     def fresh(self) -> Scope:
         """A new scope for the next attempt, under the deadline of all attempts."""

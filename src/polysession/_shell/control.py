@@ -1,7 +1,8 @@
 """The verbs by which the pools of a door are steered while it works: pause, resume, drain, resize, renew; and `stats`.
 
 They concern this process and, for an asynchronous door, the running event loop; in a thread without one, all loops.
-What is said of a database holds for all its endpoints, and for pools that are made later. Thread-safe.
+What is said of a database holds for all its endpoints, those of all its tenants included, and for pools that are made
+later; with `tenant=` for that one's alone. Thread-safe.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from ..errors import RequestRefused
 from ..observe.live import PoolStats
-from .asking import seconds_of
+from .asking import seconds_of, tenant_of
 from .liveness import close
 from .loan import release
 from .room import Room
@@ -34,22 +35,23 @@ class Control(Standing):
         """
         return tuple(room.stats() for room in self._engines.rooms()) if self._engines is not None else ()
 
-    def pause(self, *databases: str) -> None:
+    def pause(self, *databases: str, tenant: str | None = None) -> None:
         """Give out no connections of these databases, or of all, until `resume()`: whoever asks waits, for its deadline
         or `checkout_timeout` at most. What is out stays with who has it. A second call does nothing more.
 
-        For a failover that is planned: pause, `drain()`, let the server change, resume. Raises `UnknownDatabase`;
-        `DoorClosed`; and `RequestRefused` for an engine that the application made, whose pool is not ours.
+        For a failover that is planned: pause, `drain()`, let the server change, resume. With `tenant` only that one's
+        database is meant, of those that have tenants. Raises `UnknownDatabase`; `UnknownTenant`; `DoorClosed`; and
+        `RequestRefused` for an engine that the application made, whose pool is not ours.
         """
-        for room in self._steered(databases, paused=True):
+        for room in self._steered(databases, tenant, paused=True):
             room.pause()
 
-    def resume(self, *databases: str) -> None:
+    def resume(self, *databases: str, tenant: str | None = None) -> None:
         """Undo `pause()`: those who wait are served in the order in which they came. Raises as `pause()`."""
-        for room in self._steered(databases, paused=False):
+        for room in self._steered(databases, tenant, paused=False):
             room.wake(room.resume())
 
-    def resize(self, database: str, size: int) -> None:
+    def resize(self, database: str, size: int, *, tenant: str | None = None) -> None:
         """From now on at most `size` connections to each endpoint of this database, as `pool.size` says it.
 
         More: those who wait are served at once. Less: idle ones are closed at their next turn, and those that are out
@@ -62,26 +64,36 @@ class Control(Standing):
                 do=("give a whole number from 1", "use pause() to let nobody have a connection"),
                 attribute="size",
             )
-        for room in self._steered((database,), size=size):
+        for room in self._steered((database,), tenant, size=size):
             room.wake(room.resize(size))
 
-    def renew(self, *databases: str) -> None:
+    def renew(self, *databases: str, tenant: str | None = None) -> None:
         """Have all connections of these databases, or of all, replaced: idle ones before their next use, those that are
         out when they come back. For a password or an address that has changed. Waits for nothing. Raises as `pause()`.
         """
-        for room in self._steered(databases):
+        for room in self._steered(databases, tenant):
             room.replaced_at = time.monotonic()
 
     def _steered(
-        self, databases: tuple[str, ...], *, paused: bool | None = None, size: int | None = None
+        self,
+        databases: tuple[str, ...],
+        tenant: str | None = None,
+        *,
+        paused: bool | None = None,
+        size: int | None = None,
     ) -> list[Room]:
         """The rooms of these databases that there are; for those that are made later it is noted."""
         engines = self._ready_engines
         if self._closed:
             raise self._refusal_of_closed()
-        names = engines.topology.resolve(databases) if databases else tuple(engines.topology.databases)
-        endpoints = [each for name in names for each in engines.topology.databases[name].endpoints]
-        for each in endpoints if databases else ():
+        known = engines.topology.databases
+        names = engines.topology.resolve(databases) if databases else tuple(known)
+        if tenant is None:
+            endpoints = [each for name in names for each in known[name].endpoints]
+        else:
+            having = databases or tuple(name for name in names if known[name].tenants)
+            endpoints = [known[name].writable(tenant_of(tenant)) for name in having or names]
+        for each in endpoints if databases or tenant is not None else ():
             if each.engine is not None:
                 raise RequestRefused(
                     f"the pool of {each.name} cannot be steered from here",

@@ -45,7 +45,7 @@ from .hook_verbs import HookVerbs
 from .left_behind import LeftBehind
 from .marking import Trail
 from .outside import BLOCK, refuse_inside
-from .plans import Plan, plan_of
+from .plans import Plan, patience_of, plan_of
 from .signs import backend_of, classify, driver_error, was_connecting
 from .standing import owner_key
 from .watch import Watch
@@ -78,13 +78,14 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
                 found = self._plain.get((access, names))
             except TypeError:
                 found = None  # a list of names: refused below with a sentence
-            if found is None:
-                databases = engines.topology.resolve(names)
-                found = UnitOptions(databases=databases, access=access, **self._certainty(databases, access))
-                self._check_options(found, Role.PRIMARY)
-                self._plans[id(found)] = plan_of(engines.topology.databases, found, Role.PRIMARY, transaction=True)
-                self._plain[access, names] = found
-            return found
+            return found if found is not None else self._remember(access, names, None)
+        if len(extra) == 1 and "tenant" in extra:
+            tenant = extra["tenant"]
+            try:
+                found = self._plain.get((access, names, tenant))
+            except TypeError:
+                found = None  # as above
+            return found if found is not None else self._remember(access, names, tenant)
         role = extra.pop("role", Role.PRIMARY)
         databases = engines.topology.resolve(names)
         if "exact" not in extra:
@@ -92,6 +93,20 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         asked = UnitOptions(databases=databases, access=access, **extra)
         self._check_options(asked, role)
         return asked
+
+    def _remember(self, access: Access, names: tuple[str, ...], tenant: str | None) -> UnitOptions:
+        """The checked options of a unit that asks for nothing, or for a tenant and nothing else."""
+        databases = self._topology.resolve(names)
+        found = UnitOptions(databases=databases, access=access, tenant=tenant, **self._certainty(databases, access))
+        self._check_options(found, Role.PRIMARY)
+        if tenant is not None or not self._have_tenants(databases):
+            self._plans[id(found)] = plan_of(self._topology.databases, found, Role.PRIMARY, transaction=True)
+        self._plain[(access, names) if tenant is None else (access, names, tenant)] = found
+        return found
+
+    def _have_tenants(self, names: tuple[str, ...]) -> bool:
+        """One of these databases is many, one for each tenant."""
+        return any(self._topology.databases[name].tenants for name in names)
 
     def _check_options(self, asked: UnitOptions, role: Role) -> None:
         if len(asked.databases) > 1 and asked.access is Access.WRITE and asked.atomic:
@@ -112,8 +127,14 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
                 databases=asked.databases,
                 attribute="outcome",
             )
+        if asked.tenant is not None and not self._have_tenants(asked.databases):
+            for name in asked.databases:
+                self._topology.databases[name].writable(asked.tenant)  # which says so
         for name in asked.databases:
-            routing.choose(self._topology.databases[name], access=asked.access, role=role, draw=0.0)
+            database = self._topology.databases[name]
+            if asked.tenant is not None or not database.tenants or role is not _PRIMARY:
+                routing.choose(database, access=asked.access, role=role, draw=0.0, tenant=asked.tenant)
+            # else it may join the unit of a tenant; where it does not, no plan can be made for it
             dialects.of(self._backend(name)).given(asked.isolation, snapshot=asked.snapshot)
 
     def _scope(
@@ -174,6 +195,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             scope=scope,
             repeated=scope.repeats,
             when_left=self._left_behind,
+            tenant=options.tenant,
         )
         holding.begin(plan.endpoints)
         if transaction and options.exact:
@@ -193,7 +215,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         if timed is not scope:
             holding.seen.timed = timed
         if holding.leases is None:
-            holding.seen.patience = self._patience.get(options.databases) or self._patience_for(options.databases)
+            holding.seen.patience = plan.patience
         holding.session = self._make_session(holding, engine, keywords)
         return holding
 
@@ -206,11 +228,6 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
 
     def _make_session(self, holding: Holding, engine: AnyEngine | None, keywords: dict[str, Any]) -> Any:
         raise NotImplementedError
-
-    def _patience_for(self, names: tuple[str, ...]) -> float:
-        """How long a transaction over these databases may be open without a statement before that is told."""
-        told = [self._topology.databases[name].primary.pool.idle_warning or math.inf for name in names]
-        return self._patience.setdefault(names, min(told))
 
     @property
     def _plainly(self) -> dict[type, Callable[[Any], Any]]:
@@ -323,12 +340,13 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             strict=strict,
             awaits=self.asynchronous,
             only=engine,
+            tenant=endpoint.tenant,
         )
         holding.begin((endpoint.name,))
         if not strict:
             holding.seen.in_use = threading.Lock()
             holding.seen.heeds = True
-        holding.seen.patience = self._patience.get((name,)) or self._patience_for((name,))
+        holding.seen.patience = patience_of(endpoint)
         self._holdings[holding.id] = holding
         holding.when_left = self._left_behind
         self._watch(session, holding)

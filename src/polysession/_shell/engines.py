@@ -148,6 +148,11 @@ class EngineRoom:
             return str(engine.dialect.name)
         return endpoint.address.shown.partition(":")[0].partition("+")[0]
 
+    def family(self, endpoint: Endpoint) -> str:
+        """As `backend`, with MariaDB counted as MySQL."""
+        backend = self.backend(endpoint)
+        return "mysql" if backend in _MYSQL else backend
+
     @staticmethod
     def is_ours(engine: Engine) -> bool:
         """Made here, with our pool and settings; not given by the application."""
@@ -351,7 +356,7 @@ class EngineRoom:
             raise ConfigError(
                 f"{endpoint.name}: expected a URL or {wanted.__name__}, found {type(engine).__name__}",
                 do=self._instead_of(engine),
-                path=f"databases.{endpoint.database}",
+                path=f"databases.{endpoint.database}" if endpoint.tenant is None else path_of_url(endpoint),
             )
         return engine
 
@@ -380,7 +385,9 @@ class EngineRoom:
         url = url.set(drivername=chosen.scheme)
         parts = split(endpoint.address.reveal())
         if isinstance(parts, Parts) and parts.in_memory:
-            url = url.set(database=str(Path(self._temporary_folder()) / f"{endpoint.database}.db"))
+            # by its number: a file system may take "Acme" and "acme" for one name
+            whose = "" if endpoint.tenant is None else f"@{endpoint.number}"
+            url = url.set(database=str(Path(self._temporary_folder()) / f"{endpoint.database}{whose}.db"))
         return url
 
     def _temporary_folder(self) -> str:

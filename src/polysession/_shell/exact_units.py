@@ -25,7 +25,7 @@ from ..options import Access
 from ..policy import unit_ids
 from ..topology import Certainty
 from . import fence, places
-from .asking import seconds_of
+from .asking import seconds_of, tenant_of
 from .guard import holding_of
 from .holding import Holding
 from .marking import Trail
@@ -67,14 +67,21 @@ class ExactUnits(Standing):
         until = now + (HURRIED if step.interrupted or self._is_cancelled() else _ASKED_FOR)
         if step.deadline_at is not None:
             until = min(until, max(step.deadline_at, now + HURRIED))
-        return Marked(unit=trail.unit, attempt=trail.attempt, server=trail.server, backend=trail.backend, until=until)
+        return Marked(
+            unit=trail.unit,
+            tenant=step.holding.tenant,
+            attempt=trail.attempt,
+            server=trail.server,
+            backend=trail.backend,
+            until=until,
+        )
 
     def _is_cancelled(self) -> bool:
         """A cancellation waits for the end of what runs now. Overridden by the asynchronous door."""
         return False
 
-    def _asking_engine(self, database: str) -> Engine:
-        return self._ready_engines.asking(self._topology.databases[database].primary)
+    def _asking_engine(self, database: str, tenant: str | None = None) -> Engine:
+        return self._ready_engines.asking(self._topology.databases[database].writable(tenant))
 
     def _take_key(self, holding: Holding) -> None:
         """Take the unit's connection and write the row of its key; below the asynchronous door too."""
@@ -104,13 +111,14 @@ class ExactUnits(Standing):
             trail.record(session.connection())
 
     def _question(
-        self, unit_id: str | None, database: str | None, key: str | None, within: float
+        self, unit_id: str | None, database: str | None, key: str | None, within: float, tenant: str | None = None
     ) -> tuple[str, Marked]:
         """What `outcome` is asked, checked."""
         if self._closed:
             raise self._refusal_of_closed()
         self._check_loop()
         (name,) = self._topology.resolve((database,) if database is not None else ())
+        self._topology.databases[name].writable(tenant_of(tenant))
         if (unit_id is None) == (key is None):
             raise RequestRefused(
                 "outcome() needs either the id of a unit or a key",
@@ -128,17 +136,19 @@ class ExactUnits(Standing):
                 do=("look for the rows that it would have written",),
                 attribute="unit_id",
             )
-        return name, Marked(unit=unit, server=unit_ids.server_of(unit), until=time.monotonic() + seconds)
+        until = time.monotonic() + seconds
+        return name, Marked(unit=unit, tenant=tenant, server=unit_ids.server_of(unit), until=until)
 
-    def _has_table(self, database: str) -> bool:
+    def _has_table(self, database: str, tenant: str | None) -> bool:
         """It was seen to be there."""
-        return database in self._ready_tables
+        return self._topology.databases[database].writable(tenant).name in self._ready_tables
 
-    def _make_table(self, database: str) -> None:
-        """Once for each database."""
-        if database not in self._ready_tables:
-            fence.make_table(self._asking_engine(database), database)
-            self._ready_tables.add(database)
+    def _make_table(self, database: str, tenant: str | None) -> None:
+        """Once for each endpoint that takes writes."""
+        endpoint = self._topology.databases[database].writable(tenant)
+        if endpoint.name not in self._ready_tables:
+            fence.make_table(self._ready_engines.asking(endpoint), database if tenant is None else endpoint.name)
+            self._ready_tables.add(endpoint.name)
 
     def _tell_verdict(self, scope: Scope, holding: Holding) -> None:
         verdict, scope.verdict = scope.verdict, None

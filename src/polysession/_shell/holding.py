@@ -160,6 +160,8 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """Its end was told."""
     ended: Outcome | None = None
     ended_at: Origin | None = None
+    tenant: str | None = None
+    """In whose database it works, where that has tenants."""
     scope: Any = None
     """The unit that it belongs to; None for a session that its owner ends."""
     repeated: object | None = None
@@ -194,6 +196,7 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
             self.owner,
             self.origin,
             self.opened_at,
+            self.tenant,
         )
 
     def announce(self) -> None:

@@ -225,8 +225,9 @@ def _is_another_process(connection: Connection, question: str) -> bool | None:
 def _look_at(endpoint: Endpoint, parts: Parts) -> FileFacts:
     """What is there, without opening it as a database: that would make it, or files beside it."""
     if parts.in_memory:
-        # one database for each name, whatever the endpoint's role (see EngineRoom)
-        return FileFacts(path=f"memory:{endpoint.database}", in_memory=True)
+        # one database for each name, whatever the endpoint's role, and one for each tenant (see EngineRoom)
+        name = endpoint.database if endpoint.tenant is None else endpoint.name
+        return FileFacts(path=f"memory:{name}", in_memory=True)
     path = _path(parts.database or "")
     folder = path.parent
     if not path.exists():

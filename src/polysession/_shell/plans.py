@@ -1,11 +1,12 @@
 """What is the same for all units that ask for the same: where they run, and what is said when their transaction begins.
 
-It is found out once and remembered for those that ask for nothing special, which are most; a unit on a replica is
-planned each time, because the replica is drawn.
+It is found out once and remembered for those that ask for nothing special, or for a tenant and nothing else, which are
+most; a unit on a replica is planned each time, because the replica is drawn.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -18,7 +19,7 @@ from ..topology import Database, Endpoint, Pooler, Role
 from .begins import said_at_each_begin, told_options
 from .uses import FREE, REPEAT
 
-__all__ = ["Part", "Plan", "plan_of"]
+__all__ = ["Part", "Plan", "patience_of", "plan_of"]
 
 _READ: Final = Access.READ
 _REPLICA: Final = Role.REPLICA
@@ -38,13 +39,15 @@ class Part(NamedTuple):
 class Plan:
     """Where a unit runs, and what its connections are told. Written once, by the first unit that has engines."""
 
-    __slots__ = ("at_begin", "endpoints", "options", "parts", "told", "transaction")
+    __slots__ = ("at_begin", "endpoints", "options", "parts", "patience", "told", "transaction")
 
     def __init__(self, options: UnitOptions, transaction: bool, parts: tuple[Part, ...]) -> None:
         self.options = options
         self.transaction = transaction
         self.parts = parts
         self.endpoints = tuple(part.key[0] for part in parts)
+        self.patience = min(patience_of(part.endpoint) for part in parts)
+        """How long a transaction may be open without a statement before that is told."""
         self.told: dict[str, dict[str, Any]] | None = None
         """By database, what a session is told of its transaction."""
         self.at_begin: Callable[[Connection], None] | None = None
@@ -56,13 +59,19 @@ class Plan:
         return self.told
 
 
+def patience_of(endpoint: Endpoint) -> float:
+    """How long a transaction there may be open without a statement before that is told; infinity: for ever."""
+    return endpoint.pool.idle_warning or math.inf
+
+
 def plan_of(databases: Mapping[str, Database], options: UnitOptions, role: Role, transaction: bool) -> Plan:
-    """The plan of a unit. Raises `RequestRefused` as `routing.choose` does."""
+    """The plan of a unit. Raises `RequestRefused` and `UnknownTenant` as `routing.choose` does."""
     kind = FREE if not transaction else REPEAT if options.repeatable else options.access
     parts: list[Part] = []
     for name in options.databases:
         draw = random.random() if role is _REPLICA else 0.0  # noqa: S311  # spreads load, guards nothing
-        endpoint = routing.choose(databases[name], access=options.access, role=role, draw=draw).endpoint
+        chosen = routing.choose(databases[name], access=options.access, role=role, draw=draw, tenant=options.tenant)
+        endpoint = chosen.endpoint
         reads_pooled = options.access is _READ and endpoint.pooler is not Pooler.NONE
         use = _READ if reads_pooled else kind
         parts.append(Part(name, endpoint, use, (endpoint.name, use)))

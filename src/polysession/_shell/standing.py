@@ -28,9 +28,9 @@ from ..facts import HoldId, Observer, Origin
 from ..observe.live import Checkout, Counts, Held, Live, Progress, Readiness, Relay
 from ..options import Access, UnitOptions
 from ..policy import propagation
-from ..topology import Topology
+from ..topology import Endpoint, Topology
 from . import generators, lazy, ledger, places
-from .asking import without_frames
+from .asking import tenant_of, without_frames
 from .claims import OPENER
 from .engines import EngineRoom
 from .holding import Holding, Models
@@ -58,14 +58,13 @@ class Standing:
         self._current: contextvars.ContextVar[tuple[Scope, ...]] = contextvars.ContextVar("polysession", default=())
         """The units that were opened in this context, the last one first; some may have been ended elsewhere."""
         self._turns = Turns()
-        self._plain: dict[tuple[Access, tuple[str, ...]], UnitOptions] = {}
+        self._plain: dict[tuple[Access, tuple[str, ...]] | tuple[Access, tuple[str, ...], str], UnitOptions] = {}
+        """Of units that ask for nothing, or for a tenant alone."""
         self._plans: dict[int, Plan] = {}
         """Those of the options in `_plain`, by their identity."""
-        self._patience: dict[tuple[str, ...], float] = {}
-        """By databases, how long a transaction over them may be open without a statement before that is told."""
         self._lock = threading.Lock()
         self._ready_tables: set[str] = set()
-        """The databases whose table of outcomes was seen to be there."""
+        """The endpoints where the table of outcomes was seen to be there."""
         _doors.add(self)
         if databases is not None:
             self.configure(databases)
@@ -86,6 +85,14 @@ class Standing:
         for database in topology.databases.values():
             for endpoint in database.endpoints:
                 engines.check(endpoint)
+            if len(kinds := {engines.family(endpoint) for endpoint in database.tenants.values()}) > 1:
+                path = f"databases.{database.name}.tenants"
+                raise ConfigError(
+                    f"{path}: expected one backend for all, found {', '.join(sorted(kinds))}",
+                    why="what a unit may ask for, and what an error means, is decided by the database's backend",
+                    do=("give each backend a database of its own name",),
+                    path=path,
+                )
         with self._lock:
             if self._engines is not None:
                 raise ConfigError(
@@ -116,6 +123,14 @@ class Standing:
     def names(self) -> tuple[str, ...]:
         """The names of the databases. Raises `NotConfigured` if the door has none yet."""
         return tuple(self._topology.databases)
+
+    def tenants(self, database: str | None = None) -> tuple[str, ...]:
+        """The names of the tenants of a database, in the order of the configuration; none if it has no tenants.
+
+        For work that is done for each of them, such as migrations. Raises as `names`, and `UnknownDatabase`.
+        """
+        (name,) = self._topology.resolve((database,) if database is not None else ())
+        return tuple(self._topology.databases[name].tenants)
 
     # -- what is held
 
@@ -188,8 +203,21 @@ class Standing:
     def _topology(self) -> Topology:
         return self._ready_engines.topology
 
-    def _placed(self, works: tuple[W, ...], database: str | None, databases: Sequence[str]) -> list[tuple[W, str]]:
-        """Each of the works that are gathered with its database. Raises `RequestRefused` if that is not clear."""
+    def _placed(
+        self, works: tuple[W, ...], database: str | None, databases: Sequence[str], tenant: str | None
+    ) -> list[tuple[W, Endpoint]]:
+        """Each of the works that are gathered with where it writes. Raises `RequestRefused` if that is not clear, and
+        as `Database.writable` for the tenant, which is that of the databases that have tenants."""
+        pairs = self._paired(works, database, databases)
+        known = self._topology.databases
+        whose = tenant_of(tenant)
+        some_have = any(known[name].tenants for _, name in pairs)
+        return [
+            (work, known[name].writable(whose if known[name].tenants or not some_have else None))
+            for work, name in pairs
+        ]
+
+    def _paired(self, works: tuple[W, ...], database: str | None, databases: Sequence[str]) -> list[tuple[W, str]]:
         if self._closed:
             raise self._refusal_of_closed()
         self._check_loop()
@@ -225,14 +253,14 @@ class Standing:
             )
         return list(zip(works * (len(names) if len(works) == 1 else 1), names, strict=True))
 
-    def _places(self, pairs: Iterable[tuple[object, str]]) -> int:
+    def _places(self, pairs: Iterable[tuple[object, Endpoint]]) -> int:
         """How many of them have a connection at once: at least one."""
-        names = {name for _, name in pairs}
-        engines = self._ready_engines
-        return max(1, sum(engines.size(engines.topology.databases[name].primary) for name in names))
+        endpoints = {endpoint.name: endpoint for _, endpoint in pairs}
+        return max(1, sum(self._ready_engines.size(endpoint) for endpoint in endpoints.values()))
 
     def _backend(self, name: str) -> str:
-        return self._ready_engines.backend(self._topology.databases[name].primary)
+        """What kind of database it is: the same for all of its tenants, which is seen to when the door is made."""
+        return self._ready_engines.backend(self._topology.databases[name].endpoints[0])
 
     def _check_loop(self) -> None:
         """Raise `WrongDoor` if this is no place for this door. Overridden by both."""

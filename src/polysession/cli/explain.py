@@ -64,20 +64,20 @@ def _told(topology: Topology) -> list[_Told]:
             way.shortcut.needs,
             way.shortcut.instead,
         )
-        for name, database in topology.databases.items()
+        for database in topology.databases.values()
         for endpoint in database.endpoints
-        for way in _ways(topology, name, endpoint)
+        for way in _ways(topology, endpoint)
     ]
 
 
-def _ways(topology: Topology, name: str, endpoint: Endpoint) -> list[Way]:
+def _ways(topology: Topology, endpoint: Endpoint) -> list[Way]:
     async def within() -> list[Way]:
         room = EngineRoom(topology, asynchronous=True)
         found = ways(room, endpoint)
         await room.dispose_async()
         return found
 
-    if is_asynchronous(topology, name):
+    if is_asynchronous(endpoint):
         return asyncio.run(within())
     room = EngineRoom(topology, asynchronous=False)
     found = ways(room, endpoint)

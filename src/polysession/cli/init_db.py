@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 from .. import dialects
 from .._core.outcome import ready_steps
+from .._core.steps import Steps
 from ..errors import PolysessionError
-from ..topology import Database
+from ..topology import Database, Endpoint
 from .source import read, within
 
 __all__ = ["init_db"]
@@ -23,7 +25,7 @@ def init_db(config: str | None = None, *, database: str | None = None, print: bo
     config
         A configuration file, or the URL of one database. By default $POLYSESSION_CONFIG, else polysession.toml.
     database
-        Only this database of the configuration; by default all.
+        Only this database of the configuration; by default all. Where it is one for each tenant, all of them.
     print
         Show the SQL for your migrations, and change nothing.
     """
@@ -34,21 +36,31 @@ def init_db(config: str | None = None, *, database: str | None = None, print: bo
         sys.stderr.write(f"{error}\n")
         return 2
     code = 0
-    for name in names:
+    for endpoint in [each for name in names for each in _writable(topology.databases[name])]:
+        shown = endpoint.database if endpoint.tenant is None else endpoint.name
         if print:
-            sys.stdout.write(_sql(topology.databases[name]))
+            sys.stdout.write(_sql(endpoint, shown))
             continue
         try:
-            within(topology, name, lambda _, name=name: ready_steps(name))  # type: ignore[misc]  # bound in this turn
+            within(endpoint, functools.partial(_ready, endpoint))
         except Exception as error:
-            sys.stderr.write(f"{name}: {error}\n")
+            sys.stderr.write(f"{shown}: {error}\n")
             code = 1
         else:
-            sys.stdout.write(f"{name}: the table polysession_commit is there\n")
+            sys.stdout.write(f"{shown}: the table polysession_commit is there\n")
     return code
 
 
-def _sql(database: Database) -> str:
-    assert database.primary.address is not None
-    backend = database.primary.address.shown.partition("://")[0].partition("+")[0]
-    return f"-- {database.name}, {backend}\n{dialects.of(backend).marker.create};\n"
+def _writable(database: Database) -> tuple[Endpoint, ...]:
+    """Where its write units go."""
+    return (*database.tenants.values(),) if database.primary is None else (database.primary,)
+
+
+def _ready(endpoint: Endpoint, _: object) -> Steps[None]:
+    return ready_steps(endpoint.database, endpoint.tenant)
+
+
+def _sql(endpoint: Endpoint, shown: str) -> str:
+    assert endpoint.address is not None
+    backend = endpoint.address.shown.partition("://")[0].partition("+")[0]
+    return f"-- {shown}, {backend}\n{dialects.of(backend).marker.create};\n"

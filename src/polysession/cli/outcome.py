@@ -13,7 +13,7 @@ from ..errors import PolysessionError, RequestRefused
 from ..facts import Outcome
 from ..sessions import Sessions
 from ..sessions_async import AsyncSessions
-from ..topology import Database
+from ..topology import Endpoint
 from .source import read, within
 
 __all__ = ["outcome"]
@@ -29,6 +29,7 @@ def outcome(
     key: str | None = None,
     config: str | None = None,
     database: str | None = None,
+    tenant: str | None = None,
     timeout: float = 10.0,
 ) -> int:
     """Say whether a unit of work with an exact outcome committed. A unit that has not committed by now never will.
@@ -45,14 +46,17 @@ def outcome(
         A configuration file, or the URL of one database. By default $POLYSESSION_CONFIG, else polysession.toml.
     database
         The database of the unit, if there are several.
+    tenant
+        The tenant in whose database the unit ran, where there is one for each. In another one the unit is not.
     timeout
         Seconds within which the database must have answered.
     """
     try:
         topology = read(config, "--config FILE-OR-URL")
         (name,) = topology.resolve((database,) if database is not None else ())
-        _check(topology.databases[name], unit_id, key, timeout)
-        verdict = within(topology, name, lambda door: _ask(door, unit_id, name, key, timeout))
+        endpoint = topology.databases[name].writable(tenant)
+        _check(endpoint, unit_id, key, timeout)
+        verdict = within(endpoint, lambda door: _ask(door, unit_id, endpoint, key, timeout))
     except PolysessionError as error:
         sys.stderr.write(f"{error}\n")
         return _WRONG
@@ -64,7 +68,7 @@ def outcome(
     return _CODES.get(verdict.outcome, _UNKNOWN)
 
 
-def _check(database: Database, unit_id: str | None, key: str | None, timeout: float) -> None:
+def _check(endpoint: Endpoint, unit_id: str | None, key: str | None, timeout: float) -> None:
     """Raise `RequestRefused` for a question that cannot be asked, or whose answer would mean nothing."""
     if (unit_id is None) == (key is None):
         raise RequestRefused(
@@ -74,14 +78,14 @@ def _check(database: Database, unit_id: str | None, key: str | None, timeout: fl
         )
     if not 0 < timeout < math.inf:
         raise RequestRefused(f"--timeout: expected seconds above 0, found {timeout:g}", attribute="timeout")
-    assert database.primary.address is not None  # there are no engines in a file
-    parts = split(database.primary.address.reveal())
+    assert endpoint.address is not None  # there are no engines in a file
+    parts = split(endpoint.address.reveal())
     assert isinstance(parts, Parts)  # it was read
     if parts.backend != "sqlite" or (parts.database or "").startswith("file:"):
         return
     if parts.in_memory or not Path(parts.database or "").exists():
         raise RequestRefused(
-            f"there is no database at {database.primary.address.shown}",
+            f"there is no database at {endpoint.address.shown}",
             why="it would be made for the question, and the answer would be that the unit is not there",
             do=("give the path of the file that the unit wrote to",),
             attribute="config",
@@ -89,7 +93,7 @@ def _check(database: Database, unit_id: str | None, key: str | None, timeout: fl
 
 
 def _ask(
-    door: Sessions | AsyncSessions, unit_id: str | None, name: str, key: str | None, timeout: float
+    door: Sessions | AsyncSessions, unit_id: str | None, endpoint: Endpoint, key: str | None, timeout: float
 ) -> Steps[Verdict]:
-    _, marked = door._question(unit_id, name, key, timeout)
+    name, marked = door._question(unit_id, endpoint.database, key, timeout, endpoint.tenant)
     return (yield from asked_steps(marked, name))

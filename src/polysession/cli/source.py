@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from .. import config
 from .._core.steps import Steps
+from .._shell.arguments import path_of_url
 from .._shell.drive import drive
 from .._shell.drive_async import drive_async
 from ..config import resolve_driver
 from ..errors import ConfigError
 from ..sessions import Sessions
 from ..sessions_async import AsyncSessions
-from ..topology import DEFAULT, Topology
+from ..topology import DEFAULT, Database, Endpoint, Topology
 
 __all__ = ["ENVIRONMENT", "FILE", "is_asynchronous", "read", "within"]
 
@@ -38,10 +39,17 @@ def read(source: str | None, word: str) -> Topology:
         raise
 
 
-def within(topology: Topology, name: str, steps: Callable[[Sessions | AsyncSessions], Steps[object]]) -> object:
-    """The result of steps over one database, performed by the door that its driver fits."""
-    alone = Topology({name: topology.databases[name]})
-    if is_asynchronous(topology, name):
+def within(endpoint: Endpoint, steps: Callable[[Sessions | AsyncSessions], Steps[object]]) -> object:
+    """The result of steps over one database, or that of one tenant, performed by the door that its driver fits."""
+    name, tenant = endpoint.database, endpoint.tenant
+    alone = Topology(
+        {
+            name: Database(name=name, primary=endpoint)
+            if tenant is None
+            else Database(name=name, primary=None, tenants={tenant: endpoint})
+        }
+    )
+    if is_asynchronous(endpoint):
         return asyncio.run(_within_loop(alone, steps))
     with Sessions(alone) as door:  # type: ignore[arg-type]  # a topology is taken, too
         return drive(steps(door), door._perform)
@@ -52,13 +60,13 @@ async def _within_loop(topology: Topology, steps: Callable[[Sessions | AsyncSess
         return await drive_async(steps(door), door._perform)
 
 
-def is_asynchronous(topology: Topology, name: str) -> bool:
+def is_asynchronous(endpoint: Endpoint) -> bool:
     """Whether the driver that the URL names serves the asynchronous door only."""
-    address = topology.databases[name].primary.address
+    address = endpoint.address
     assert address is not None  # there are no engines in a file
     backend, _, driver = address.shown.partition("://")[0].partition("+")
     try:
-        resolve_driver(backend, driver or None, asynchronous=False, path=f"databases.{name}.url")
+        resolve_driver(backend, driver or None, asynchronous=False, path=path_of_url(endpoint))
     except ConfigError:
         return True
     return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -37,7 +38,8 @@ __all__ = ["read"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _TOP = ("databases", "defaults")
-_DATABASE = ("url", "replicas", "pooler", "outcome", "pool", "connect")
+_TENANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_DATABASE = ("url", "replicas", "tenants", "pooler", "outcome", "pool", "connect")
 _DEFAULTS = ("pool",)
 _POOLERS = tuple(str(word) for word in Pooler)
 _CERTAINTIES = tuple(str(word) for word in Certainty)
@@ -109,7 +111,13 @@ class _Reading:
             return None
         is_table = isinstance(value, Mapping)
         table = self.table(value, path, _DATABASE) if is_table else {"url": value}
-        if table.get("url") is None:
+        has_tenants = table.get("tenants") is not None
+        if has_tenants:
+            for key in ("url", "replicas"):
+                if table.get(key):
+                    expected = "nothing beside `tenants`, which has a URL for each of them"
+                    self.note(f"{path}.{key}", expected, kind(table[key]), "leave it out")
+        elif table.get("url") is None:
             self.note(f"{path}.url" if is_table else path, "a URL", "nothing", "give it a url")
             return None
         pool = self.pool(table.get("pool"), f"{path}.pool")
@@ -120,6 +128,12 @@ class _Reading:
             self.note(f"{path}.pool.floor", expected, str(merged.floor), "raise size", "lower floor")
         pooler = Pooler(self.word(table.get("pooler"), f"{path}.pooler", _POOLERS))
         blank = Endpoint(database=name, pool=merged, pooler=pooler, connect=connect)
+        outcome = Certainty(self.word(table.get("outcome"), f"{path}.outcome", _CERTAINTIES))
+        if has_tenants:
+            tenants = self.tenants(table["tenants"], f"{path}.tenants", blank)
+            self.beside(table, path, [*tenants.values()])
+            self.alike(tenants, f"{path}.tenants")
+            return Database(name=name, primary=None, tenants=MappingProxyType(tenants), outcome=outcome)
         primary = self.endpoint(table["url"], f"{path}.url" if is_table else path, blank)
         replicas = tuple(
             self.endpoint(
@@ -129,23 +143,63 @@ class _Reading:
             )
             for position, replica in enumerate(self.items(table.get("replicas"), f"{path}.replicas"))
         )
-        if primary.engine is not None and all(replica.engine is not None for replica in replicas):
-            for key in ("pooler", "pool", "connect"):
-                if table.get(key):
-                    self.note(f"{path}.{key}", "nothing, because an engine brings its own", kind(table[key]))
-        elif pooler is not Pooler.NONE and _family(primary) not in ("", _POOLED):
-            expected = f'"{Pooler.NONE}" for {_family(primary)}: only poolers of {_POOLED} are known'
-            self.note(f"{path}.pooler", expected, f'"{pooler}"', "leave it out")
+        self.beside(table, path, [primary, *replicas])
         for position, replica in enumerate(replicas):
             if _family(primary) and _family(replica) not in ("", _family(primary)):
                 expected = f"the same backend as the primary's, {_family(primary)}"
                 self.note(f"{path}.replicas[{position}]", expected, _family(replica))
-        if _family(primary) == "sqlite":
-            for key in connect:
-                if key in _SAID and connect[key] is not _SAID[key]:
-                    self.note(join(f"{path}.connect", key), _SAID_BY_US, kind(connect[key]), "leave it out")
-        outcome = Certainty(self.word(table.get("outcome"), f"{path}.outcome", _CERTAINTIES))
         return Database(name=name, primary=primary, replicas=replicas, outcome=outcome)
+
+    def beside(self, table: Mapping[Any, Any], path: str, endpoints: Sequence[Endpoint]) -> None:
+        """Note what a database's table says beside its endpoints and cannot be honoured there."""
+        first = next((endpoint for endpoint in endpoints if endpoint.address is not None), None)
+        if first is None and endpoints and all(endpoint.engine is not None for endpoint in endpoints):
+            for key in ("pooler", "pool", "connect"):
+                if table.get(key):
+                    self.note(f"{path}.{key}", "nothing, because an engine brings its own", kind(table[key]))
+        if first is None:
+            return
+        if first.pooler is not Pooler.NONE and _family(first) not in ("", _POOLED):
+            expected = f'"{Pooler.NONE}" for {_family(first)}: only poolers of {_POOLED} are known'
+            self.note(f"{path}.pooler", expected, f'"{first.pooler}"', "leave it out")
+        if _family(first) == "sqlite":
+            for key in first.connect:
+                if key in _SAID and first.connect[key] is not _SAID[key]:
+                    self.note(join(f"{path}.connect", key), _SAID_BY_US, kind(first.connect[key]), "leave it out")
+
+    def tenants(self, given: object, path: str, blank: Endpoint) -> dict[str, Endpoint]:
+        """The endpoints of the tenants, by their names."""
+        listed = self.table(given, path, None)
+        if isinstance(given, Mapping) and not listed:
+            self.note(path, "at least one tenant", "none", "give each a name and a URL", "give the database a url")
+        read: dict[str, Endpoint] = {}
+        for position, (name, value) in enumerate(listed.items()):
+            below = join(path, name)
+            if not isinstance(name, str) or not _TENANT.fullmatch(name):
+                expected = "a name of letters, digits, _, . and - that begins with a letter, a digit or _"
+                self.note(below, expected, _show_name(name))
+            elif value is None:
+                self.note(below, "a URL", "nothing", "give it a URL, or take the tenant out")
+            else:
+                own = msgspec.structs.replace(blank, tenant=name, number=position + 1)
+                read[name] = self.endpoint(value, below, own)
+        return read
+
+    def alike(self, tenants: Mapping[str, Endpoint], path: str) -> None:
+        """Note where the tenants of a database have not one backend, or not each a database of its own."""
+        seen: dict[object, str] = {}
+        family = next((_family(endpoint) for endpoint in tenants.values() if _family(endpoint)), "")
+        for name, endpoint in tenants.items():
+            below = join(path, name)
+            if _family(endpoint) not in ("", family):
+                self.note(below, f"the same backend as that of the other tenants, {family}", _family(endpoint))
+            where = _place(endpoint)
+            if where is None:
+                continue
+            other = seen.setdefault(where, name)
+            if other != name:
+                expected = "a database of its own"
+                self.note(below, expected, f"that of {join(path, other)}", "give each tenant a database of its own")
 
     def endpoint(self, given: object, path: str, blank: Endpoint) -> Endpoint:
         """`blank` with the address or engine that `given` is."""
@@ -158,7 +212,9 @@ class _Reading:
             self.note(path, "a URL or an engine", kind(given), *hint)
             return blank
         else:
-            return Endpoint(database=blank.database, role=blank.role, number=blank.number, engine=given)
+            return Endpoint(
+                database=blank.database, role=blank.role, number=blank.number, tenant=blank.tenant, engine=given
+            )
         if isinstance(text, tuple):
             self.problems += text
             return blank
@@ -271,8 +327,16 @@ def _family(endpoint: Endpoint) -> str:
     return "mysql" if backend == "mariadb" else backend
 
 
+def _place(endpoint: Endpoint) -> object:
+    """What two tenants may not have in common: the address, or the engine. None for a database in memory."""
+    if endpoint.address is None:
+        return None if endpoint.engine is None else id(endpoint.engine)
+    parts = split(endpoint.address.reveal())
+    return None if isinstance(parts, Parts) and parts.in_memory else endpoint.address
+
+
 def _show_name(name: object) -> str:
-    """What an error may say of a database's name."""
+    """What an error may say of the name of a database or tenant."""
     return show_key(name) if isinstance(name, str) and name else kind(name)
 
 

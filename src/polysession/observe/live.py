@@ -38,6 +38,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     databases: tuple[str, ...]
     endpoints: tuple[str, ...]
+    tenant: str | None = None
+    """In whose database it works; None where that has no tenants."""
     access: Access
     owner: Owner
     place: str
@@ -225,6 +227,7 @@ class Live:
             name=row.name,
             databases=row.databases,
             endpoints=row.endpoints,
+            tenant=row.tenant,
             access=row.access,
             owner=row.owner,
             place=str(row.origin),

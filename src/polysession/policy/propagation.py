@@ -128,6 +128,8 @@ def _mismatch(
     missing = [name for name in asked.databases if name not in around.databases]
     if missing:
         return _refuse("databases", _names(asked), _names(around))
+    if asked.tenant is not None and asked.tenant != around.tenant:
+        return _refuse("tenant", f"{asked.tenant!r}", "none" if around.tenant is None else f"{around.tenant!r}")
     if asked.access is not around.access:
         return _refuse("access", f"a {asked.access} unit", f"a {around.access} unit")
     if roles is not None and roles[0] is not roles[1]:

@@ -53,6 +53,19 @@ def test_what_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert f"  in use       {BEGIN}: " in output.partition("stock/primary")[2]
 
 
+def test_tenants(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each has a part of its own, also where their drivers are for different doors."""
+    file = tmp_path / "polysession.toml"
+    file.write_text(
+        '[databases.app.tenants]\nacme = "postgresql+psycopg://nowhere.invalid/acme"\n'
+        'globex = "postgresql+asyncpg://nowhere.invalid/globex"\n'
+    )
+    assert explain(str(file)) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("app/tenant-acme  postgresql+psycopg://nowhere.invalid/acme\n")
+    assert "\napp/tenant-globex  postgresql+asyncpg://nowhere.invalid/globex\n" in output
+
+
 def test_a_configuration_that_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     """It is told on the error channel, with the exit code 2."""
     assert explain("nothing.toml") == 2

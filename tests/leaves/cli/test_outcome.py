@@ -86,6 +86,30 @@ def test_a_file_that_is_not_named(
     assert "do:  correct the path" in capsys.readouterr().err
 
 
+def test_tenants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table is made, or shown, for each tenant; a unit is asked for in the database of the tenant that is named."""
+    file = tmp_path / "polysession.toml"
+    urls = {name: f"sqlite:///{tmp_path / name}.db" for name in ("acme", "globex")}
+    file.write_text("[databases.app.tenants]\n" + "".join(f'{name} = "{url}"\n' for name, url in urls.items()))
+    config = str(file)
+    assert init_db(config) == 0
+    made = "app/tenant-acme: the table polysession_commit is there\napp/tenant-globex: the table"
+    assert capsys.readouterr().out.startswith(made)
+    assert init_db(config, print=True) == 0
+    assert "-- app/tenant-globex, sqlite\n" in capsys.readouterr().out
+    with Sessions.from_toml(config) as sessions, sessions.begin(tenant="globex", key="order-1"):
+        pass
+    assert outcome(key="order-1", config=config, tenant="globex") == 0
+    assert outcome(key="order-1", config=config, tenant="acme") == 1
+    capsys.readouterr()
+    assert outcome(key="order-1", config=config) == 4
+    assert "no tenant was named" in capsys.readouterr().err
+    assert outcome(key="order-1", config=config, tenant="initech") == 4
+    assert "'app' has no tenant 'initech'" in capsys.readouterr().err
+    assert outcome(key="order-1", config=urls["acme"], tenant="acme") == 4
+    assert "'default' has no tenants" in capsys.readouterr().err
+
+
 def test_what_came_of_a_unit(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """By its key or its id: committed, or rolled back; who was asked for never commits afterwards."""
     with Sessions(url) as sessions, sessions.begin(key="order-1"):

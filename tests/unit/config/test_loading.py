@@ -29,8 +29,8 @@ def test_the_documented_example_is_read(file: Path) -> None:
     file.write_text("\n".join(line.strip() for line in example.splitlines()).replace("mysql://...", "mysql://db3/b"))
     topology = load_toml(file, environ={"ORDERS_PASSWORD": "pw"})
     orders, billing = topology.databases["orders"], topology.databases["billing"]
-    assert (orders.primary.pool.size, orders.primary.pool.checkout_timeout, len(orders.replicas)) == (20, 5.0, 1)
-    assert (billing.primary.pool.size, dict(orders.primary.connect)) == (10, {"application_name": "shop"})
+    assert (orders.writable().pool.size, orders.writable().pool.checkout_timeout, len(orders.replicas)) == (20, 5.0, 1)
+    assert (billing.writable().pool.size, dict(orders.writable().connect)) == (10, {"application_name": "shop"})
 
 
 def test_the_environment_is_that_of_the_process(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_the_environment_is_that_of_the_process(file: Path, monkeypatch: pytest.
     file.write_text('[databases]\norders = "postgresql://${POLYSESSION_TEST_HOST}/o"\n')
     mapping = {"databases": {"orders": "postgresql://${POLYSESSION_TEST_HOST}/o"}}
     for topology in (load_toml(file), load_toml(str(file)), from_mapping(mapping)):
-        assert str(topology.databases["orders"].primary.address) == "postgresql://db7/o"
+        assert str(topology.databases["orders"].writable().address) == "postgresql://db7/o"
 
 
 def test_a_byte_order_mark_and_crlf_are_no_faults(file: Path) -> None:

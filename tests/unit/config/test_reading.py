@@ -13,7 +13,7 @@ from sqlalchemy import URL, create_engine
 
 from polysession.config import from_databases, from_mapping
 from polysession.config.values import POOL
-from polysession.errors import ConfigError, MissingExtra
+from polysession.errors import ConfigError, MissingExtra, RequestRefused, UnknownTenant
 from polysession.topology import Address, Pooler, PoolOptions, Role, Topology
 
 from .conftest import Install
@@ -60,7 +60,7 @@ def test_a_whole_configuration() -> None:
         "orders/replica-2",
     ]
     assert [endpoint.role for endpoint in orders.endpoints] == [Role.PRIMARY, Role.REPLICA, Role.REPLICA]
-    assert orders.primary.address == Address("postgresql+psycopg://app:s3cr3t@db1/orders")
+    assert orders.writable().address == Address("postgresql+psycopg://app:s3cr3t@db1/orders")
     assert orders.replicas[1].address == Address("postgresql://db1/x")
     assert {endpoint.pool for endpoint in orders.endpoints} == {
         PoolOptions(size=20, checkout_timeout=5.0, max_lifetime=1800.0)
@@ -68,8 +68,8 @@ def test_a_whole_configuration() -> None:
     for endpoint in orders.endpoints:
         assert endpoint.pooler is Pooler.TRANSACTION
         assert endpoint.connect == {"application_name": "shop-w0rd", "options": {"list": ["w0rd", 1]}, "on": True}
-    assert topology.databases["billing"].primary.pool == PoolOptions(size=7, max_lifetime=0.0)
-    assert topology.databases["notes"].primary.address == Address("sqlite:///notes.db")
+    assert topology.databases["billing"].writable().pool == PoolOptions(size=7, max_lifetime=0.0)
+    assert topology.databases["notes"].writable().address == Address("sqlite:///notes.db")
     assert "s3cr3t" not in repr(orders)
 
 
@@ -98,7 +98,8 @@ def test_times(given: object, seconds: float) -> None:
     pool = (
         read({"databases": {"a": {"url": "sqlite://", "pool": {"checkout_timeout": given}}}})
         .databases["a"]
-        .primary.pool
+        .writable()
+        .pool
     )
     assert pool.checkout_timeout == pytest.approx(seconds)
 
@@ -164,7 +165,7 @@ BAD: list[tuple[object, str, str, str]] = [
     (
         table(pol={}),
         "databases.orders.pol",
-        "one of the keys url, replicas, pooler, outcome, pool, connect",
+        "one of the keys url, replicas, tenants, pooler, outcome, pool, connect",
         "an unknown key",
     ),
     (table(replicas="sqlite://"), "databases.orders.replicas", "a list of URLs", "text"),
@@ -253,6 +254,136 @@ BAD += [
 """What would be overridden, or could not be kept."""
 
 
+def tenants(*, others: object = None, **given: object) -> dict[str, object]:
+    """A configuration of the database "app" with these tenants, and other keys beside them."""
+    return {"databases": {"app": {"tenants": {"acme": "sqlite:///acme.db", **given}, **(others or {})}}}  # type: ignore[dict-item]
+
+
+_A_NAME = "a name of letters, digits, _, . and - that begins with a letter, a digit or _"
+BAD += [
+    ({"databases": {"app": {"tenants": {}}}}, "databases.app.tenants", "at least one tenant", "none"),
+    ({"databases": {"app": {"tenants": ["sqlite://"]}}}, "databases.app.tenants", "a table", "a list"),
+    ({"databases": {"app": {"tenants": "sqlite://"}}}, "databases.app.tenants", "a table", "text"),
+    ({"databases": {"app": {"tenants": None}}}, "databases.app.url", "a URL", "nothing"),
+    (tenants(others={"url": "sqlite:///a.db"}), "databases.app.url", "nothing beside `tenants`", "text"),
+    (tenants(others={"replicas": ["sqlite:///a.db"]}), "databases.app.replicas", "nothing beside `tenants`", "a list"),
+    (tenants(**{"": "sqlite://"}), 'databases.app.tenants.""', _A_NAME, "empty text"),
+    (tenants(**{"a/b": "sqlite://"}), 'databases.app.tenants."a/b"', _A_NAME, '"a/b"'),
+    (tenants(**{"-a": "sqlite://"}), "databases.app.tenants.-a", _A_NAME, "-a"),
+    (tenants(**{".a": "sqlite://"}), 'databases.app.tenants.".a"', _A_NAME, '".a"'),
+    (tenants(**{"a\n": "sqlite://"}), "databases.app.tenants.***", _A_NAME, "***"),
+    (
+        {"databases": {"app": {"tenants": {7: "sqlite:///a.db"}}}},
+        "databases.app.tenants.<a whole number>",
+        _A_NAME,
+        "a whole number",
+    ),
+    (tenants(globex=None), "databases.app.tenants.globex", "a URL", "nothing"),
+    (tenants(globex=7), "databases.app.tenants.globex", "a URL or an engine", "a whole number"),
+    (tenants(globex={"url": "sqlite://"}), "databases.app.tenants.globex", "a URL or an engine", "a table"),
+    (tenants(globex="globex"), "databases.app.tenants.globex", "a URL such as", 'text without "://"'),
+    (tenants(globex="${GONE}"), "databases.app.tenants.globex", "variable GONE", "no such variable"),
+    (
+        tenants(globex="${URL}"),
+        "databases.app.tenants.globex",
+        "the same backend as that of the other tenants, sqlite",
+        "postgresql",
+    ),
+    (
+        tenants(globex="sqlite:///acme.db"),
+        "databases.app.tenants.globex",
+        "a database of its own",
+        "that of databases.app.tenants.acme",
+    ),
+    (tenants(others={"pooler": "transaction"}), "databases.app.pooler", '"none" for sqlite', '"transaction"'),
+    (
+        tenants(others={"connect": {"isolation_level": "DEFERRED"}}),
+        "databases.app.connect.isolation_level",
+        "polysession says it itself",
+        "text",
+    ),
+]
+"""Tenants: a name for each, a database of its own for each, and nothing beside them that would be for nobody."""
+
+
+def test_tenants() -> None:
+    """Each has an endpoint with its own name and with the database's other keys; there is none that stands for all."""
+    app = read(
+        {
+            "databases": {
+                "app": {
+                    "tenants": {
+                        "acme": "postgresql://app:${PW}@db1/acme",
+                        "42": "${URL}",
+                        "_x.y-z": "postgresql://db2/z",
+                    },
+                    "pooler": "transaction",
+                    "outcome": "exact",
+                    "pool": {"size": 3},
+                    "connect": {"application_name": "app"},
+                }
+            }
+        }
+    ).databases["app"]
+    assert (app.primary, app.replicas) == (None, ())
+    assert list(app.tenants) == ["acme", "42", "_x.y-z"]
+    assert [endpoint.name for endpoint in app.endpoints] == ["app/tenant-acme", "app/tenant-42", "app/tenant-_x.y-z"]
+    assert app.writable("acme").address == Address("postgresql://app:s3cr3t@db1/acme")
+    assert app.writable("42").address == Address("postgresql://db1/x")
+    for endpoint in app.endpoints:
+        assert (endpoint.role, endpoint.pool.size, endpoint.pooler) == (Role.PRIMARY, 3, Pooler.TRANSACTION)
+        assert endpoint.connect == {"application_name": "app"}
+    assert "s3cr3t" not in repr(app)
+
+
+@pytest.mark.parametrize("tenant", [None, "", "Acme", "acme ", "globex", "42.0", "app/tenant-acme"])
+def test_no_endpoint_for_another_tenant(tenant: str | None) -> None:
+    """None by default, none by a name that is nearly right: there is no endpoint to fall back to."""
+    app = read(tenants(**{"42": "sqlite:///42.db"})).databases["app"]
+    with pytest.raises(UnknownTenant) as caught:
+        app.writable(tenant)
+    assert caught.value.facts == {"database": "app", "tenant": tenant}
+    assert "it has 2: 'acme', '42'" in str(caught.value)
+
+
+def test_the_text_for_one_of_many() -> None:
+    """A few names are shown, and of a name from outside no more than a line has room for."""
+    many = {f"t{number}": f"sqlite:///t{number}.db" for number in range(1000)}
+    app = read({"databases": {"app": {"tenants": many}}}).databases["app"]
+    with pytest.raises(UnknownTenant) as caught:
+        app.writable("x" * 5000)
+    assert caught.value.why == "it has 1000: 't0', 't1', 't2', 't3', 't4', ..."
+    assert len(str(caught.value)) < 600
+
+
+def test_a_tenant_where_there_are_none() -> None:
+    """It is refused, and not looked past."""
+    with pytest.raises(RequestRefused, match="tenant='acme' was asked for, and 'orders' has no tenants") as caught:
+        read(table()).databases["orders"].writable("acme")
+    assert caught.value.facts == {"database": "orders", "attribute": "tenant"}
+
+
+def test_tenants_in_memory() -> None:
+    """In memory each has a database of its own, whatever the URL."""
+    assert read(tenants(acme="sqlite://", globex="sqlite://")).databases["app"].tenants.keys() == {"acme", "globex"}
+
+
+def test_engines_of_tenants() -> None:
+    """An engine is taken; not the same one for two, and nothing that is for engines of our making if all are given."""
+    first, second = create_engine("sqlite://"), create_engine("sqlite://")
+    try:
+        app = from_databases({"app": {"tenants": {"acme": first, "globex": second}}}).databases["app"]
+        assert [endpoint.name for endpoint in app.endpoints] == ["app/tenant-acme", "app/tenant-globex"]
+        assert app.writable("globex").engine is second
+        with pytest.raises(ConfigError, match="globex: expected a database of its own, found that of"):
+            from_databases({"app": {"tenants": {"acme": first, "globex": first}}})
+        with pytest.raises(ConfigError, match="pool: expected nothing, because an engine brings its own"):
+            from_databases({"app": {"tenants": {"acme": first}, "pool": {"size": 2}}})
+    finally:
+        first.dispose()
+        second.dispose()
+
+
 def test_what_is_said_anyway_may_be_said() -> None:
     """Many have learnt to write it for SQLite."""
     assert read({"databases": {"a": {"url": "sqlite://", "connect": {"check_same_thread": False}}}})
@@ -285,12 +416,12 @@ def test_what_cannot_be_honoured_is_refused(mapping: object, path: str, expected
 def test_a_pooler(given: object, expected: Pooler) -> None:
     """It is a word, of the file or of the environment; none where nothing is said."""
     database = read(table(url="postgresql://h/o", pooler=given)).databases["orders"]
-    assert database.primary.pooler is expected
+    assert database.writable().pooler is expected
 
 
 def test_no_pooler_before_other_servers() -> None:
     """That there is none may be said of every kind of server."""
-    assert read(table(pooler="none")).databases["orders"].primary.pooler is Pooler.NONE
+    assert read(table(pooler="none")).databases["orders"].writable().pooler is Pooler.NONE
 
 
 def test_a_misspelt_pooler() -> None:
@@ -332,7 +463,7 @@ def test_the_text_of_several_problems() -> None:
         '  why: databases.orders.pool.size: expected a whole number of at least 1, found "many"\n'
         "       databases.orders.url: expected a known backend (postgresql, mysql, mariadb, sqlite), "
         'found "postgres://***" -- write "postgresql://"\n'
-        "       databases.billing.conect: expected one of the keys url, replicas, pooler, outcome, pool, connect, "
+        "       databases.billing.conect: expected one of the keys url, replicas, tenants, pooler, outcome, pool, "
         'found an unknown key -- write "connect"\n'
         "       databases.billing.url: expected the environment variable GONE, found no such variable -- set GONE\n"
         "  see: https://polysession.readthedocs.io/en/stable/errors/config"
@@ -365,25 +496,25 @@ class TestShortForms:
 
     def test_a_url(self) -> None:
         """A URL is the database "default", whatever dollar signs it has."""
-        primary = from_databases("postgresql://app:${PW}@db1/orders").databases["default"].primary
+        primary = from_databases("postgresql://app:${PW}@db1/orders").databases["default"].writable()
         assert primary.address == Address("postgresql://app:${PW}@db1/orders")
 
     def test_a_url_object(self) -> None:
         """SQLAlchemy's URL and an Address are taken with their passwords."""
         made = URL.create("postgresql+psycopg", "app", "p@ss/w", "db1", 5432, "orders")
         for given_url in (made, Address(made.render_as_string(hide_password=False))):
-            address = from_databases({"orders": given_url}).databases["orders"].primary.address
+            address = from_databases({"orders": given_url}).databases["orders"].writable().address
             assert address is not None
             assert address.reveal() == "postgresql+psycopg://app:p%40ss%2Fw@db1:5432/orders"
 
     def test_engines(self) -> None:
         """An engine is kept as it is, alone, by name, in a table and as a replica."""
         engine, replica = create_engine("sqlite://"), create_engine("sqlite://")
-        assert from_databases(engine).databases["default"].primary.engine is engine
+        assert from_databases(engine).databases["default"].writable().engine is engine
         topology = from_databases({"a": engine, "b": {"url": engine, "replicas": [replica]}, "c": "sqlite://"})
-        assert [name.primary.engine for name in topology.databases.values()] == [engine, engine, None]
+        assert [name.writable().engine for name in topology.databases.values()] == [engine, engine, None]
         assert topology.databases["b"].replicas[0].engine is replica
-        assert topology.databases["b"].primary.address is None
+        assert topology.databases["b"].writable().address is None
 
     def test_an_engine_brings_its_own_pool(self) -> None:
         """A pool or connect table that nothing would use is refused; beside a URL replica it has its use."""
@@ -398,7 +529,7 @@ class TestShortForms:
             from_databases({"a": {"url": object(), "pooler": "transaction"}})
         table = {"url": object(), "replicas": ["postgresql://h/b"], "pooler": "transaction"}
         mixed = from_databases({"a": table}).databases["a"]
-        assert (mixed.primary.pooler, mixed.replicas[0].pooler) == (Pooler.NONE, Pooler.TRANSACTION)
+        assert (mixed.writable().pooler, mixed.replicas[0].pooler) == (Pooler.NONE, Pooler.TRANSACTION)
 
     @pytest.mark.parametrize(
         ("given", "path", "text"),
@@ -452,10 +583,10 @@ def test_the_dump_of_a_pydantic_model() -> None:
     dumped["databases"]["b"]["url"] = dumped["databases"]["b"].pop("hidden")
     del dumped["databases"]["a"]["hidden"]
     databases = read(dumped).databases
-    assert databases["a"].primary.address == Address("postgresql://app:p%40ss@db1/a")
-    assert databases["a"].primary.connect == {"password": "s3cr3t"}
-    assert databases["a"].primary.pool == PoolOptions(checkout_timeout=3.0)
-    assert databases["b"].primary.address == Address("mysql://app:${PW}@db1/b")
+    assert databases["a"].writable().address == Address("postgresql://app:p%40ss@db1/a")
+    assert databases["a"].writable().connect == {"password": "s3cr3t"}
+    assert databases["a"].writable().pool == PoolOptions(checkout_timeout=3.0)
+    assert databases["b"].writable().address == Address("mysql://app:${PW}@db1/b")
 
 
 def test_a_mapping_that_holds_itself_ends() -> None:

@@ -37,6 +37,7 @@ TAKING_PART = [mode for mode, decision in INSIDE.items() if isinstance(decision,
 MISMATCHES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     # the attribute that the text names: what the inner one asks for, what the open one has, and what else is known
     "databases": ({"databases": ("a", "b")}, {}, {}),
+    "tenant": ({"tenant": "acme"}, {"tenant": "globex"}, {}),
     "access": ({"access": Access.READ}, {}, {}),
     "role": ({"access": Access.READ}, {"access": Access.READ}, {"roles": (Role.PRIMARY, Role.REPLICA)}),
     "atomic": ({"databases": ("a", "b")}, {"databases": ("a", "b"), "atomic": False}, {}),
@@ -63,6 +64,8 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"access": Access.READ},
         {"roles": (Role.REPLICA, Role.REPLICA)},
     ),
+    "the same tenant": ({"tenant": "acme"}, {"tenant": "acme"}, {}),
+    "no tenant of its own": ({}, {"tenant": "acme"}, {}),
     "no wish for an isolation level": ({}, {"isolation": Isolation.SERIALIZABLE}, {}),
     "the same isolation level": (
         {"isolation": Isolation.SERIALIZABLE},

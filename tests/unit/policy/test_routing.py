@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polysession.errors import RequestRefused
+from polysession.errors import RequestRefused, UnknownTenant
 from polysession.options import Access
 from polysession.policy.routing import choose
 from polysession.topology import Database, Endpoint, Role
 
 PRIMARY = Endpoint(database="orders")
 ALONE = Database(name="orders", primary=PRIMARY)
+TENANTS = {name: Endpoint(database="orders", tenant=name, number=n) for n, name in enumerate(("acme", "globex"), 1)}
+RENTED = Database(name="orders", primary=None, tenants=TENANTS)
 
 
 def with_replicas(number: int) -> Database:
@@ -60,3 +62,33 @@ def test_draws_spread_evenly() -> None:
         choose(database, access=Access.READ, role=Role.REPLICA, draw=step / 400).endpoint.number for step in range(400)
     ]
     assert [numbers.count(number) for number in (1, 2, 3, 4)] == [100, 100, 100, 100]
+
+
+@pytest.mark.parametrize("access", Access)
+@pytest.mark.parametrize("tenant", TENANTS)
+def test_a_tenant_has_its_own(access: Access, tenant: str) -> None:
+    """The endpoint is the one of the tenant that was named."""
+    choice = choose(RENTED, access=access, role=Role.PRIMARY, draw=0.999, tenant=tenant)
+    assert choice.endpoint is TENANTS[tenant]
+    assert choice.reason == f"tenant {tenant!r} was asked for"
+
+
+@given(tenant=st.none() | st.text())
+def test_no_tenant_by_default(tenant: str | None) -> None:
+    """Whatever else is named, or nothing: no endpoint is given."""
+    if tenant not in TENANTS:
+        with pytest.raises(UnknownTenant):
+            choose(RENTED, access=Access.WRITE, role=Role.PRIMARY, draw=0.0, tenant=tenant)
+
+
+@pytest.mark.parametrize("tenant", [None, "acme", "nobody"])
+def test_no_replica_of_a_tenant(tenant: str | None) -> None:
+    """It is refused before the tenant is looked for."""
+    with pytest.raises(RequestRefused, match="'orders' has no replica") as caught:
+        choose(RENTED, access=Access.READ, role=Role.REPLICA, draw=0.0, tenant=tenant)
+    assert caught.value.do == ("leave out role='replica'",)
+
+
+def test_a_database_without_tenants_has_one_for_all() -> None:
+    """The tenant is that of another database of the same unit."""
+    assert choose(ALONE, access=Access.READ, role=Role.PRIMARY, draw=0.0, tenant="acme").endpoint is PRIMARY

@@ -181,7 +181,7 @@ async def cancelled_as_it_closes(door: AsyncSessions, kind: str, work: Coroutine
 
     task = asyncio.create_task(victim())
     engines: Any = door._engines
-    engine = engines.engine(engines.topology.databases["default"].primary, kind).sync_engine
+    engine = engines.engine(engines.topology.databases["default"].writable(), kind).sync_engine
     sa.event.listen(engine.pool, "close", lambda *_: task.cancel())
     with suppress(asyncio.CancelledError):
         await task
