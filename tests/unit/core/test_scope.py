@@ -9,16 +9,21 @@ from typing import Any
 import pytest
 
 from polysession._core.hooks import Hook, Moment
+from polysession._core.outcome import Marked
 from polysession._core.scope import Scope, enter_steps, find_open, leave_steps, open_inside
 from polysession._core.states import State
 from polysession._core.steps import (
     Classify,
     Close,
     Commit,
+    Dial,
     Draw,
     Flush,
     Open,
+    Ready,
+    Recall,
     Release,
+    Rest,
     Restore,
     Rollback,
     Savepoint,
@@ -284,9 +289,42 @@ def test_a_commit_whose_answer_was_lost_is_unknown() -> None:
     assert isinstance(played.error, CommitUnknown)
     assert played.error.__cause__ is lost
     assert "its answer was lost: the link died" in played.error.why
-    assert played.error.facts == {"unit": "outer", "database": "a", "committed": ()}
+    assert played.error.facts == {"unit": "outer", "database": "a", "tenant": None, "committed": ()}
     assert scope.outcome is Outcome.UNKNOWN
     assert played.steps[-1] == Close("holding", broken=True)
+
+
+def test_what_a_tenants_unit_asks_is_asked_in_its_database() -> None:
+    """The table is made there, the question goes there; an error that leaves it open says how to ask later."""
+    scope = scope_of(tenant="acme", exact=True)
+    played = play(enter_steps(scope), {**FINE, Ready: None})
+    assert played.steps == [Open(scope, transaction=True), Ready(("a",), "acme")]
+    unit = "0193d2a4-7c00-7abc-8def-0123456789ab"
+    left = [10.0, 0.0]
+    script = {
+        **FINE,
+        Commit: OSError("gone"),
+        Classify: failure(certain=False),
+        Recall: Marked(unit=unit, tenant="acme"),
+    }
+    script |= {Draw: lambda _: (0.5, left.pop(0)), Dial: ConnectionRefusedError(), Rest: False}
+    ended = play(leave_steps(scope, None), script)
+    assert [step.tenant for step in ended.steps if isinstance(step, Dial)] == ["acme"]
+    assert isinstance(ended.error, CommitUnknown)
+    assert ended.error.facts["tenant"] == "acme"
+    assert "whether 'a' of tenant 'acme' committed" in str(ended.error)
+    assert f"sessions.outcome('{unit}', 'a', tenant='acme')" in str(ended.error)
+    assert f"polysession outcome {unit} --database a --tenant acme" in str(ended.error)
+
+
+def test_a_part_of_a_tenants_unit_has_its_tenant() -> None:
+    """A savepoint has what the unit around it has; what joins it may say nothing, or the same."""
+    outer = entered(tenant="acme")
+    nested = entered(outer, propagation=Propagation.NESTED)
+    assert nested.options.tenant == "acme"
+    assert entered(nested).root is nested
+    with pytest.raises(JoinRefused, match="its tenant differs"):
+        entered(nested, tenant="globex")
 
 
 def test_an_interrupted_commit_is_unknown_and_the_interrupt_leaves() -> None:
