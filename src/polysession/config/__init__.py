@@ -22,8 +22,8 @@ expected and what was found. No password is shown, in no text, repr, or local va
     application_name = "shop"
 
     [databases.app.tenants]            # in place of a url and replicas: a database for each tenant, all of one backend;
-    acme = "postgresql+psycopg://..."  # the other keys of [databases.app] hold for each, and each has its own pool
-    globex = "${GLOBEX_URL}"           # a name of letters, digits, _, . and -
+    acme = "postgresql://db5/acme"     # the other keys of [databases.app] hold for each, and each has its own pool
+    globex = "postgresql://db5/globex" # a name of letters, digits, _, . and -
 
     [databases]
     billing = "mysql://..."            # a database of which only the URL is said

@@ -30,6 +30,7 @@ def test_the_documented_example_is_read(file: Path) -> None:
     topology = load_toml(file, environ={"ORDERS_PASSWORD": "pw"})
     orders, billing = topology.databases["orders"], topology.databases["billing"]
     assert (orders.writable().pool.size, orders.writable().pool.checkout_timeout, len(orders.replicas)) == (20, 5.0, 1)
+    assert list(topology.databases["app"].tenants) == ["acme", "globex"]
     assert (billing.writable().pool.size, dict(orders.writable().connect)) == (10, {"application_name": "shop"})
 
 
