@@ -30,6 +30,8 @@ from .schema import Item, Witness
 from .test_exact_outcome import NO_LINK
 
 ACME, GLOBEX = "acme", "globex"
+_NONE_OR_GLOBEX: tuple[dict[str, Any], ...] = ({}, {"tenant": GLOBEX})
+_NONE_OR_NOBODY: tuple[dict[str, Any], ...] = ({}, {"tenant": "nobody"})
 _numbers = itertools.count(1)
 
 
@@ -165,7 +167,7 @@ async def test_a_unit_inside_of_one(app: AsyncSessions, cell: Cell) -> None:
     """What joins an open unit, or is put behind a savepoint, has its tenant and may say so; another tenant is refused.
     A unit of its own inherits none."""
     async with app.begin("app", tenant=GLOBEX) as outer:
-        for asked in ({}, {"tenant": GLOBEX}):
+        for asked in _NONE_OR_GLOBEX:
             async with app.begin("app", **asked) as inner:
                 assert real(inner) is real(outer)
                 inner.add(item(GLOBEX))
@@ -338,7 +340,7 @@ async def test_a_tenant_among_several_databases(cell: Cell) -> None:
     with pytest.raises(RequestRefused, match="has no tenants"):
         async with door.begin("shared", "more", tenant=ACME, atomic=False):
             raise AssertionError
-    for asked in ({}, {"tenant": "nobody"}):
+    for asked in _NONE_OR_NOBODY:
         with pytest.raises(UnknownTenant):
             async with door.begin("shared", "app", atomic=False, **asked):
                 raise AssertionError

@@ -141,14 +141,14 @@ class ExactUnits(Standing):
 
     def _has_table(self, database: str, tenant: str | None) -> bool:
         """It was seen to be there."""
-        return self._topology.databases[database].writable(tenant).name in self._ready_tables
+        return (database, tenant) in self._ready_tables
 
     def _make_table(self, database: str, tenant: str | None) -> None:
-        """Once for each endpoint that takes writes."""
-        endpoint = self._topology.databases[database].writable(tenant)
-        if endpoint.name not in self._ready_tables:
-            fence.make_table(self._ready_engines.asking(endpoint), database if tenant is None else endpoint.name)
-            self._ready_tables.add(endpoint.name)
+        """Once for each database and tenant."""
+        if (database, tenant) not in self._ready_tables:
+            whose = database if tenant is None else self._topology.databases[database].writable(tenant).name
+            fence.make_table(self._asking_engine(database, tenant), whose)
+            self._ready_tables.add((database, tenant))
 
     def _tell_verdict(self, scope: Scope, holding: Holding) -> None:
         verdict, scope.verdict = scope.verdict, None

@@ -63,8 +63,8 @@ class Standing:
         self._plans: dict[int, Plan] = {}
         """Those of the options in `_plain`, by their identity."""
         self._lock = threading.Lock()
-        self._ready_tables: set[str] = set()
-        """The endpoints where the table of outcomes was seen to be there."""
+        self._ready_tables: set[tuple[str, str | None]] = set()
+        """The databases, with their tenants, where the table of outcomes was seen to be there."""
         _doors.add(self)
         if databases is not None:
             self.configure(databases)

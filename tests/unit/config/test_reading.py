@@ -464,7 +464,7 @@ def test_the_text_of_several_problems() -> None:
         "       databases.orders.url: expected a known backend (postgresql, mysql, mariadb, sqlite), "
         'found "postgres://***" -- write "postgresql://"\n'
         "       databases.billing.conect: expected one of the keys url, replicas, tenants, pooler, outcome, pool, "
-        'found an unknown key -- write "connect"\n'
+        'connect, found an unknown key -- write "connect"\n'
         "       databases.billing.url: expected the environment variable GONE, found no such variable -- set GONE\n"
         "  see: https://polysession.readthedocs.io/en/stable/errors/config"
     )
