@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, make_transient
 
 from polysession import AsyncSessions, Outcome, outcome_of, unit_id_of
 from polysession.errors import (
@@ -20,6 +20,7 @@ from polysession.errors import (
     JoinRefused,
     PolysessionError,
     RequestRefused,
+    SessionMisuse,
     UnknownTenant,
 )
 from polysession.testing.proxy import Cut, Fault, FaultProxy, answer
@@ -375,3 +376,58 @@ async def test_engines_of_tenants(cell: Cell) -> None:
     assert (tenants_in(cell.witness), tenants_in(cell.other_witness)) == ([ACME], [GLOBEX])
     with pytest.raises(ConfigError, match="expected a database of its own, found that of"):
         cell.bare_door({"app": {"tenants": {ACME: engine, GLOBEX: engine}}})
+
+
+async def test_objects_of_another_tenant(app: AsyncSessions, cell: Cell) -> None:
+    """An object that came from a unit of another tenant is refused, however it is given: it would change the row with
+    its key in this one's database. A new object with its values is let pass, and so is its own tenant's."""
+    for witness, tenant in ((cell.witness, ACME), (cell.other_witness, GLOBEX)):
+        witness.do("insert into item (id, name, value) values (-1, :name, 1)", name=f"{tenant}-0")
+    async with app.read("app", tenant=ACME) as session:
+        stranger = (await session.scalars(sa.select(Item))).one()
+    stranger.value = 2
+
+    async def add(session: AsyncSession) -> None:
+        session.add(stranger)
+
+    async def add_all(session: AsyncSession) -> None:
+        session.add_all([stranger])
+
+    async def merge(session: AsyncSession) -> None:
+        await session.merge(stranger)
+
+    async def delete(session: AsyncSession) -> None:
+        await session.delete(stranger)
+
+    async def bulk(session: AsyncSession) -> None:
+        await session.run_sync(lambda sync: sync.bulk_save_objects([stranger]))
+
+    async def past_us(session: AsyncSession) -> None:
+        """As by a cascade, at which no verb of the session is called."""
+        await session.run_sync(lambda sync: Session.add(sync, stranger))
+        await session.flush()
+
+    for give in (add, add_all, merge, delete, bulk, past_us):
+        with pytest.raises(SessionMisuse, match="came from tenant 'acme', and was given to tenant 'globex'") as raised:
+            async with app.begin("app", tenant=GLOBEX) as session:
+                await give(session)
+        assert str(raised.value).count(f"{__file__}:") == 2
+    async with app.begin("app", tenant=ACME) as session:
+        inside = (await session.scalars(sa.select(Item))).one()
+        with pytest.raises(SessionMisuse, match="came from tenant 'acme'"):
+            async with app.begin("app", tenant=GLOBEX, propagation="requires_new") as other:
+                await other.merge(inside)
+    assert cell.other_witness.value(-1) == 1
+    stranger.value = 2  # what was rolled back with the flush that was refused
+    async with app.begin("app", tenant=ACME) as session:
+        session.add(stranger)
+    assert cell.witness.value(-1) == 2
+    async with app.begin("app", tenant=GLOBEX) as session:
+        session.add(Item(id=next(_numbers), name=f"{GLOBEX}-copy", value=7))
+    async with app.read("app", tenant=ACME) as session:
+        copied = (await session.scalars(sa.select(Item))).one()
+    make_transient(copied)
+    copied.id, copied.name = next(_numbers), f"{GLOBEX}-copied"
+    async with app.begin("app", tenant=GLOBEX) as session:
+        session.add(copied)
+    assert tenants_in(cell.other_witness) == [GLOBEX] * 3

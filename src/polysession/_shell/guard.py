@@ -37,7 +37,7 @@ from .autocommit import refuse_autocommit
 from .claims import asking
 from .grace import hear
 from .hygiene import notice_handing
-from .lazy import Ended, lazy_load_while_async, mark_objects
+from .lazy import lazy_load_while_async, mark_objects
 from .lease import lease_of
 from .places import PROCESS
 from .readonly import judge_given
@@ -118,6 +118,8 @@ class Guarded(Session):
             holding.check()
             if holding.repeated is not None:
                 _refuse_twice(instance, holding, "save-update")
+            if holding.tenant is not None:
+                _refuse_foreign(instance, holding, "save-update")
         try:
             super().add(instance, _warn=_warn)
         except InvalidRequestError as error:
@@ -126,7 +128,11 @@ class Guarded(Session):
 
     def delete(self, instance: object) -> None:
         """As `Session.delete`."""
-        self._check()
+        holding = self._polysession_holding
+        if holding is not None:
+            holding.check()
+            if holding.tenant is not None:
+                _refuse_foreign(instance, holding, "delete")
         try:
             super().delete(instance)
         except InvalidRequestError as error:
@@ -145,6 +151,8 @@ class Guarded(Session):
             holding.check()
             if holding.repeated is not None:
                 _refuse_twice(instance, holding, "merge")
+            if holding.tenant is not None:
+                _refuse_foreign(instance, holding, "merge")
         return super().merge(instance, **kw)
 
     def merge_all(self, instances: Iterable[Any], **kw: Any) -> Sequence[Any]:
@@ -231,7 +239,7 @@ class Guarded(Session):
         holding = self._polysession_holding
         try:
             if holding is not None and holding.ended is None:
-                mark_objects(self, Ended(str(holding.kind), holding.name, holding.origin))
+                mark_objects(self, holding.as_ended())
             if invalidate:
                 super().invalidate()
             else:
@@ -256,6 +264,9 @@ class Guarded(Session):
             if holding.repeated is not None:
                 for instance in given:
                     _refuse_twice(instance, holding, cascade)
+            if holding.tenant is not None:
+                for instance in given:
+                    _refuse_foreign(instance, holding, cascade)
         return given
 
     def _refuse_in_unit(self, verb: str, *, owner_only: bool = True) -> None:
@@ -456,6 +467,12 @@ def _refuse_twice(instance: object, holding: Holding, cascade: str) -> None:
     refuse_twice(instance, holding, cascade)
 
 
+def _refuse_foreign(instance: object, holding: Holding, cascade: str) -> None:
+    from .foreign import refuse_foreign  # units of tenants need it
+
+    refuse_foreign(instance, holding, cascade)
+
+
 def _read_only(holding: Holding, what: str) -> ReadOnlyUnit:
     return ReadOnlyUnit(
         f"a read unit of {', '.join(holding.databases)} cannot write: {what}",
@@ -576,6 +593,10 @@ def _flushing(session: Session, context: Any, instances: Any) -> None:
     holding = holding_of(session)
     if holding is not None and holding.access is _READ:
         raise _read_only(holding, _pending(session))
+    if holding is not None and holding.tenant is not None:
+        from .foreign import refuse_pending  # as above
+
+        refuse_pending(session, holding)
 
 
 def _committing(session: Session) -> None:

@@ -29,6 +29,7 @@ from ..options import Access
 from . import grace, owners, places, watchdog
 from .begins import begin_sqlite
 from .claims import asking
+from .lazy import Ended
 from .lease import Lease, lease_of
 from .loan import Loan
 from .marking import Trail
@@ -595,6 +596,10 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     def refuse_outside(self) -> None:
         """Raise `ConnectionHeld` if this is a block of `outside()` of its door."""
         refuse_inside(self.models, f"{self.kind} {self.name!r} took a connection")
+
+    def as_ended(self) -> Ended:
+        """What its objects keep of it after its end."""
+        return Ended(str(self.kind), self.name, self.origin, self.tenant, self.databases)
 
     def describe(self) -> str:
         """Who holds it and where it was opened."""

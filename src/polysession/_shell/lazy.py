@@ -20,7 +20,7 @@ from sqlalchemy.orm import exc as orm_exc
 from ..errors import LazyLoadOutsideUnit
 from ..facts import Origin
 
-__all__ = ["Ended", "install", "mark_objects", "outside_greenlet"]
+__all__ = ["Ended", "ended_of", "install", "mark_objects", "outside_greenlet"]
 
 _UNIT: Final = "_polysession_ended"
 
@@ -31,12 +31,23 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     kind: str
     name: str
     origin: Origin
+    tenant: str | None = None
+    databases: tuple[str, ...] = ()
 
 
 def mark_objects(session: Session, ended: Ended) -> None:
-    """Let the session's objects know which unit they came from; called when it ends."""
+    """Let the session's objects know which unit they came from; called when it ends. One of another tenant stays that
+    one's, if it was given to this unit in vain."""
     for state in session.identity_map.all_states():
-        state.__dict__[_UNIT] = ended
+        before = None if ended.tenant is None else ended_of(state)
+        if before is None or before.tenant in (None, ended.tenant):
+            state.__dict__[_UNIT] = ended
+
+
+def ended_of(state: Any) -> Ended | None:
+    """The unit that an object came from; None if none has given it out, or that one has not ended."""
+    found: Ended | None = state.__dict__.get(_UNIT)
+    return found
 
 
 class _Detached(orm_exc.DetachedInstanceError):
