@@ -34,7 +34,8 @@ def refuse_foreign(instance: object, holding: Holding, cascade: str) -> None:
         return  # SQLAlchemy says what is wrong with it
     _refuse_one(instance, state, holding)
     if cascade and state.mapper.relationships:
-        for other, _, its, _ in state.mapper.cascade_iterator(cascade, state):
+        halt_on = None if cascade == "merge" else _is_there  # merge() copies also what another session has
+        for other, _, its, _ in state.mapper.cascade_iterator(cascade, state, halt_on=halt_on):
             _refuse_one(other, its, holding)
 
 
@@ -43,6 +44,11 @@ def refuse_pending(session: Session, holding: Holding) -> None:
     pending: Iterable[object] = (*session.dirty, *session.deleted)
     for instance in pending:
         _refuse_one(instance, inspect(instance), holding)
+
+
+def _is_there(state: Any) -> bool:
+    """It has a session already, and so has what it refers to."""
+    return state.session_id is not None
 
 
 def _refuse_one(instance: object, state: Any, holding: Holding) -> None:
