@@ -148,7 +148,7 @@ def run(profile: Profile, seed: int) -> Result:
     counts = {
         name: sum(int(row[name]) for row in rows) for name in ("outages", "acquires", "late", "lost", "late_recoveries")
     }
-    counts["late in the control"] = sum(int(row["late"]) for row in control)
+    counts["late in the control"] = sum(int(row["late"]) + int(row["late_recoveries"]) for row in control)
     bad = [f"{counts[name]} {name}" for name in ("late", "lost", "late_recoveries") if counts[name]]
     if control and not counts["late in the control"]:
         bad.append("the control was never late")

@@ -211,10 +211,11 @@ class Cell:
         self._doors.append(door)
         return door
 
-    def given_engine(self, **options: Any) -> Any:
-        """An `Engine` or `AsyncEngine` of the application's own, as the door takes it."""
+    def given_engine(self, url: str = "", **options: Any) -> Any:
+        """An `Engine` or `AsyncEngine` of the application's own, as the door takes it; over the test's database, if no
+        other is named."""
         make = create_async_engine if self.is_async else sa.create_engine
-        engine = make(self.url, **options)
+        engine = make(url or self.url, **options)
         self._engines.append(engine)
         return engine
 

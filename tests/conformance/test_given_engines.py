@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from typing import Any
 
 import pytest
@@ -9,10 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from polysession.errors import ConfigError, ReadOnlyUnit
+from polysession.errors import ConfigError, DeadlineExceeded, ReadOnlyUnit
 
 from .cells import Cell, Refused
 from .schema import Item, Witness
+from .test_deadlines import LONG
 from .test_lost_links import link
 from .test_run import EXCLUSIVE
 
@@ -72,6 +75,86 @@ async def test_a_snapshot_over_a_given_engine(cell: Cell) -> None:
         assert await session.scalar(sa.select(Item.value)) == 10
     async with door.read(snapshot=True) as session:
         assert await session.scalar(sa.select(Item.value)) == 11
+
+
+_LONGER = {name: text.replace("(10)", "(0.4)").replace("1e9", "2e6") for name, text in LONG.items()}
+"""Takes longer than the deadlines here."""
+
+
+@pytest.mark.parametrize("access", ["begin", "read"])
+async def test_a_deadline_over_a_given_engine(cell: Cell, access: str) -> None:
+    """A statement that outlasts the deadline of a unit over a given engine is ended; who comes next has no limit."""
+    engine = cell.given_engine(pool_size=1, max_overflow=0)
+    door = cell.door(engine)
+    open_unit = getattr(door, access)
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"in a statement|while it waited"):
+        async with open_unit(deadline=0.3) as session:
+            assert await session.scalar(sa.select(sa.func.count()).select_from(Item)) == 0
+            await session.execute(sa.text(LONG[cell.engine]))
+    assert time.monotonic() - began < 5
+    gc.collect()  # the error has the driver's cursor, which keeps the file of a closed connection open
+    async with open_unit(deadline=30) as session:
+        await session.execute(sa.text("select 1"))
+    await _plainly(engine, _LONGER[cell.engine])
+    limit = {"pg": "show statement_timeout", "pgbouncer": "show statement_timeout", "sqlite": "select 0"}.get(
+        cell.engine, "select @@max_statement_time"
+    )
+    assert str(await _plainly(engine, limit)) in ("0", "0.0", "0.000000")
+
+
+async def test_a_nested_deadline_over_a_given_engine(cell: Cell) -> None:
+    """A nested unit over a given engine whose deadline passes in a statement is undone alone; the outer one goes on."""
+    door = cell.door(cell.given_engine())
+    async with door.begin() as session:
+        session.add(Item(id=1, name="one"))
+        await session.flush()
+        with pytest.raises(DeadlineExceeded):
+            async with door.begin(propagation="nested", deadline=0.3):
+                await session.execute(sa.text(LONG[cell.engine]))
+        await session.execute(sa.text(_LONGER[cell.engine]))
+        session.add(Item(id=2, name="two"))
+    assert cell.witness.items() == [1, 2]
+
+
+async def test_a_deadline_that_has_passed_sends_nothing_there(cell: Cell) -> None:
+    """A unit over a given engine sends no statement after its deadline."""
+    door = cell.door(cell.given_engine())
+    with pytest.raises(DeadlineExceeded, match=r"before a statement|while it waited"):
+        async with door.begin(deadline=0.1) as session:
+            await session.execute(sa.text("select 1"))
+            deadline = time.monotonic() + 0.1
+            while time.monotonic() < deadline:
+                pass
+            await session.execute(sa.insert(Item).values(id=1, name="one"))
+    assert cell.witness.items() == []
+
+
+async def test_what_was_set_on_two_given_engines(cell: Cell) -> None:
+    """What a read unit over two given engines sets on their connections is undone on both."""
+    engines = {"orders": cell.given_engine(pool_size=1, max_overflow=0)}
+    engines["billing"] = cell.given_engine(cell.other_url, pool_size=1, max_overflow=0)
+    door = cell.door(engines)
+    async with door.read("orders", "billing") as session:
+        for engine in engines.values():
+            await session.execute(sa.text("select 1"), bind_arguments={"bind": getattr(engine, "sync_engine", engine)})
+    for engine, witness in zip(engines.values(), (cell.witness, cell.other_witness), strict=True):
+        await _plainly(engine, "insert into item (id, name, value) values (1, 'one', 0)")
+        assert witness.items() == [1]
+
+
+async def _plainly(engine: Any, statement: str) -> Any:
+    """What a statement answers that the application sends by its engine, without the door."""
+
+    def run(connection: sa.Connection) -> Any:
+        result = connection.execute(sa.text(statement))
+        return result.scalar() if result.returns_rows else None
+
+    if isinstance(engine, sa.Engine):
+        with engine.begin() as connection:
+            return run(connection)
+    async with engine.begin() as connection:
+        return await connection.run_sync(run)
 
 
 @pytest.mark.parametrize("snapshot", [False, True], ids=["", "snapshot"])

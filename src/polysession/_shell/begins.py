@@ -67,17 +67,18 @@ def said_at_begin(options: UnitOptions, transaction: bool, engine: Engine) -> Ca
         return None
     from . import given  # whoever gives no engines needs none of it
 
+    said: Callable[[Connection], None] | None = None
     if options.access is Access.READ:
         if backend == "sqlite":
-            return lambda connection: given.refuse_writes(connection, snapshot=options.snapshot)
-        if backend in ("mysql", "mariadb"):
-            return lambda connection: given.say(connection, "SET TRANSACTION READ ONLY")
-    if options.repeatable:
+            said = partial(given.refuse_writes, snapshot=options.snapshot)
+        elif backend in ("mysql", "mariadb"):
+            said = partial(given.say, statement="SET TRANSACTION READ ONLY")
+    elif options.repeatable:
         if backend == "sqlite":
-            return given.begin_immediate
-        if backend in ("mysql", "mariadb"):
-            return given.refuse_lost_updates
-    return None
+            said = given.begin_immediate
+        elif backend in ("mysql", "mariadb"):
+            said = given.refuse_lost_updates
+    return partial(given.begin, said=said)
 
 
 def _sqlite_begin(options: UnitOptions, transaction: bool) -> sqlite.Begin:

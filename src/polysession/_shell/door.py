@@ -264,6 +264,10 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         if scope.deadline_at is not None and not scope.whole:
             # a run inside of a run has the deadline of all attempts: that of its own options is longer
             holding.seen.tighten(scope, scope.options.deadline, scope.deadline_at)
+            if not holding.notes_commit:
+                from . import given  # whoever gives no engines needs none of it
+
+                given.keep_deadlines(holding)
         if holding.seen.deadline_at is not None and not self.asynchronous:
             holding.bound()
         return holding.session

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import get_ident
 from typing import Any, Final
 
@@ -104,7 +105,8 @@ class Finish:
         if holding.is_inherited:
             return  # the socket is the parent process's
         holding.leaving = holding.rolled_back = True
-        holding.undo()
+        with suppress(Exception):  # the connection on which something could not be undone is thrown away
+            holding.undo()
         if isinstance(holding.seen.lost, UnitOwnsCommit):
             return  # SQLAlchemy's objects have lost track of the transaction; its connection is thrown away
         if session.get_transaction() is not None:

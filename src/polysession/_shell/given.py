@@ -5,17 +5,98 @@ Engines of our making are told once, at connect (`engines.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import event
 from sqlalchemy.engine import Connection
+from sqlalchemy.util import await_only
 
 from .. import dialects
 from .notes import HOLDING
+from .sqlite import PROGRESS
+from .watch import LIMIT, watch_of
 
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["begin_immediate", "refuse_lost_updates", "refuse_writes", "say"]
+__all__ = ["begin", "begin_immediate", "keep_deadline", "keep_deadlines", "refuse_lost_updates", "refuse_writes", "say"]
+
+_BEFORE: Final = "before_cursor_execute"
+_AFTER: Final = "after_cursor_execute"
+
+
+def begin(connection: Connection, said: Callable[[Connection], None] | None) -> None:
+    """Say what the unit's kind needs, and let its deadline end its statements if it has one."""
+    if said is not None:
+        said(connection)
+    holding: Holding = connection.info[HOLDING]
+    if holding.seen.deadline_at is not None:
+        keep_deadline(connection)
+
+
+def keep_deadlines(holding: Holding) -> None:
+    """A unit that has connections already has got a deadline: let it end the statements of those of given engines."""
+    transaction: Any = holding.sync.get_transaction()
+    known = transaction._connections.values() if transaction is not None else ()
+    for connection in {*(each[0] for each in known), *holding.connections.values()}:
+        if watch_of(connection) is holding.seen and not connection.engine.get_execution_options().get("polysession"):
+            keep_deadline(connection)
+
+
+def keep_deadline(connection: Connection) -> None:
+    """Let the server, or SQLite, end what this connection sends until the unit ends when the deadline passes; at the
+    end nothing of that is left. A second call does nothing.
+
+    It is looked at in a listener of this one connection: those of the engine's other connections notice nothing.
+    """
+    if event.contains(connection, _BEFORE, _look):
+        return
+    event.listen(connection, _BEFORE, _look)
+    event.listen(connection, _AFTER, _answered)
+    _then(connection, partial(_forget_deadline, connection))
+
+
+def _look(connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    watch = watch_of(connection)
+    if watch is None or connection.info.get(HOLDING) is not watch.holding:
+        return
+    if statement.startswith("ROLLBACK TO SAVEPOINT"):  # as `sending` does: it must be, and undoes a limit set behind it
+        if connection.engine in watch.limits:
+            watch.limits[connection.engine] = math.inf
+        return
+    before = watch.limits.get(connection.engine)
+    watch.before(connection)
+    if connection.dialect.name == "sqlite" and watch.limits.get(connection.engine) != before:
+        _interrupt(connection, math.inf if watch.deadline_at is None else watch.deadline_at)
+    watch.sends()
+
+
+def _answered(connection: Connection, *_: Any) -> None:
+    watch = watch_of(connection)
+    if watch is not None and watch.began > watch.ended:
+        watch.answered(watch.began)
+        watch.statements += 1
+
+
+def _interrupt(connection: Connection, deadline_at: float) -> None:
+    """Interrupt what SQLite does after this moment of `time.monotonic()`; infinity: never (sqlite.org/c3ref/
+    progress_handler.html). Waiting for a lock ends when the driver's own timeout says so."""
+    driver: Any = connection.connection.driver_connection
+    never = deadline_at == math.inf
+    set_to = driver.set_progress_handler(None if never else lambda: time.monotonic() >= deadline_at, PROGRESS)
+    if set_to is not None:
+        await_only(set_to)  # aiosqlite's
+
+
+def _forget_deadline(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        _interrupt(connection, math.inf)
+    elif (limit := connection.info.pop(LIMIT, None)) is not None and isinstance(limit.undo, str):
+        say(connection, limit.undo)
 
 
 def refuse_writes(connection: Connection, *, snapshot: bool) -> None:
@@ -58,5 +139,25 @@ def _begin(connection: Connection, statement: str) -> None:
 
 
 def _at_end(connection: Connection, statement: str) -> None:
+    _then(connection, partial(say, connection, statement))
+
+
+def _then(connection: Connection, undo: Callable[[], None]) -> None:
+    """Undo this at the end of the unit as well, before what was noted earlier. Where it cannot be undone, the
+    connection is thrown away."""
     holding: Holding = connection.info[HOLDING]
-    holding.at_end = lambda: say(connection, statement)
+    earlier = holding.at_end
+
+    def undo_all() -> None:
+        try:
+            if not (connection.closed or connection.invalidated):
+                undo()
+        except BaseException as error:
+            if not connection.invalidated:
+                connection.invalidate(error)
+            raise
+        finally:
+            if earlier is not None:
+                earlier()
+
+    holding.at_end = undo_all

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final, Self
 
-__all__ = ["RAW", "Begin", "Connection", "connection_factory", "driver_cursor"]
+__all__ = ["PROGRESS", "RAW", "Begin", "Connection", "connection_factory", "driver_cursor"]
 
 RAW: Final = "polysession_sqlite"
 """Where a connection of the pool keeps the connection of this module that is below it."""
@@ -42,7 +42,7 @@ _STANDS_ALONE = re.compile(r"\s*(?:BEGIN|COMMIT|END|ROLLBACK|PRAGMA|VACUUM|ATTAC
 
 _MANY = 64
 """Cursors that a connection knows before it looks which of them are still there."""
-_PROGRESS = 10_000
+PROGRESS: Final = 10_000
 """Instructions of SQLite's virtual machine between two looks at the clock: a fraction of a millisecond."""
 
 
@@ -113,7 +113,7 @@ class Connection(sqlite3.Connection):
 
         See sqlite.org/c3ref/progress_handler.html and sqlite.org/pragma.html, busy_timeout.
         """
-        self.set_progress_handler(lambda: time.monotonic() >= deadline_at, _PROGRESS)
+        self.set_progress_handler(lambda: time.monotonic() >= deadline_at, PROGRESS)
         left = max(1, int((deadline_at - time.monotonic()) * 1000))
         super().execute(f"PRAGMA busy_timeout = {left}")
 
