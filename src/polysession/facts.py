@@ -46,7 +46,8 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     """COMMIT was sent and its acknowledgement was lost."""
     LOST = "lost"
-    """The database has failed over to a server that does not have it; before that it may have been committed."""
+    """The database has failed over to a server that does not have it, or another one was asked than it ran in: it may
+    have been committed there."""
     PARTIAL = "partial"
     """Several databases without atomicity: some committed, some not."""
     CLOSED = "closed"

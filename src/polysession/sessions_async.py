@@ -466,9 +466,10 @@ class AsyncSessions(Door):
         any process, and again. To ask is to decide: a unit that has not committed by now never will, so ask for one
         whose end is over, not for one that still works. (A key is left free for the next unit.)
 
-        `tenant` is the one in whose database the unit ran, as the error tells it: in another one the unit is not, and
-        what was said then would be wrong. Raises `UnknownTenant`; and `RequestRefused` for what is no id, or an id of
-        which the row may be deleted by now (23 hours).
+        `tenant` is the one in whose database the unit ran, as the error tells it. Of an id from another database or
+        server the answer is `Outcome.LOST`, never that it was rolled back; a key says nothing of its database. Raises
+        `UnknownTenant`; and `RequestRefused` for what is no id, or an id of which the row may be deleted by now (23
+        hours).
         """
         name, marked = self._question(unit_id, database, key, within, tenant)
         return (await drive_async(asked_steps(marked, name), self._perform)).outcome

@@ -309,6 +309,19 @@ async def test_what_is_refused(cell: Cell) -> None:
         await door.run(large, "orders", key=f"order-{uuid.uuid4()}", record=True)
 
 
+@also_pooled
+async def test_an_id_of_another_database(cell: Cell) -> None:
+    """Where a unit never was nobody says that it was rolled back: the id knows its database, and the answer is LOST."""
+    door = cell.two()
+    async with door.begin("orders", outcome="exact") as session:
+        session.add(Item(id=1, name="one"))
+    text = "cast(unit as char(36))"
+    ids = f"select max({text}) from polysession_commit where {text} < 'f'"
+    unit = str(cell.witness.ask(ids)[0][0])
+    assert await door.outcome(unit, "orders") is Outcome.COMMITTED
+    assert await door.outcome(unit, "billing") is Outcome.LOST
+
+
 async def test_the_row_costs_no_round_trip(cell: Cell) -> None:
     """The row goes in the message of COMMIT: a unit with an exact outcome takes as many round trips as another one."""
     if cell.engine == "sqlite":

@@ -16,9 +16,8 @@ Mutant = tuple[str, str, str]
 """What is wrong with it, the text that is replaced (in `outcome`, `scope` or `attempts`), the mistake."""
 
 _ABSENT = "    if marked.server not in (0, link.server):\n"
-_LOSS = (
-    '        return Verdict(Outcome.LOST, "it is not on the server that is the primary now, and ran on another one")\n'
-)
+_REASON = "it is not in this database, but ran in another one or on another server"
+_LOSS = f'        return Verdict(Outcome.LOST, "{_REASON}")\n'
 _FOUND = '            return Verdict(Outcome.COMMITTED, "its row is there")\n'
 
 EXACT_MUTANTS: tuple[Mutant, ...] = (

@@ -195,7 +195,7 @@ def _read(link: Any, marked: Marked) -> Steps[Verdict | _Again]:
 def _absent(link: Any, marked: Marked) -> Verdict:
     """It is not in the database, and never will be."""
     if marked.server not in (0, link.server):
-        return Verdict(Outcome.LOST, "it is not on the server that is the primary now, and ran on another one")
+        return Verdict(Outcome.LOST, "it is not in this database, but ran in another one or on another server")
     return Verdict(Outcome.ROLLED_BACK, "its row is not there and can never be written")
 
 

@@ -52,8 +52,9 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     """A condition that the server answers: the transaction has changed something. Empty: the server cannot say."""
     forget_rows: str = ""
     server: str
-    """A query for the history in which commits take place: another text after a failover to a server that may not have
-    them all, the same text on every server that surely has. PostgreSQL tells its number of the connection as well."""
+    """A query for the history in which commits take place, and for the database: another text after a failover to a
+    server that may not have them all, the same text on every server that surely has. PostgreSQL tells its number of the
+    connection as well."""
     blocker: str = ""
     """A query for what the connection `{backend}`, which has written a marker, does just now: `idle`, `running`,
     `replicating` (it has committed and waits for a standby); no row if it is not there. Empty: there is none."""

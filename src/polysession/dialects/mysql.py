@@ -59,7 +59,7 @@ _MARKER: Final = Marker(
     now="UNIX_TIMESTAMP()",
     tail=" ENGINE=InnoDB",
     forget_rows="DELETE FROM {table} WHERE {old} ORDER BY unit LIMIT {most}",
-    server="SELECT @@server_uuid",
+    server="SELECT CONCAT_WS('/', @@server_uuid, DATABASE())",
     # ids of connections are never given twice while the server runs; an own one that is lower tells of a restart
     blocker=(
         "SELECT CASE WHEN COMMAND = 'Sleep' THEN 'idle' ELSE 'running' END FROM information_schema.PROCESSLIST "
@@ -148,8 +148,9 @@ class MariaDB(MySQL):
         together="BEGIN NOT ATOMIC {write}; COMMIT; END",
         # a cluster has one history, whichever node is asked
         server=(
-            "SELECT COALESCE(NULLIF((SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS "
-            "WHERE VARIABLE_NAME = 'WSREP_CLUSTER_STATE_UUID'), ''), CONCAT_WS('/', @@hostname, @@port, @@server_id))"
+            "SELECT CONCAT_WS('/', COALESCE(NULLIF((SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS "
+            "WHERE VARIABLE_NAME = 'WSREP_CLUSTER_STATE_UUID'), ''), CONCAT_WS('/', @@hostname, @@port, @@server_id)), "
+            "DATABASE())"
         ),
     )
     server_sql: ClassVar[str] = (

@@ -68,7 +68,7 @@ class PostgreSQL(Dialect):
         # the timeline of the control file lags behind a promotion, the name of the WAL file does not
         server=(
             "SELECT CONCAT((SELECT system_identifier FROM pg_control_system()), '/', "
-            "SUBSTR(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)), pg_backend_pid()"
+            "SUBSTR(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), '/', current_database()), pg_backend_pid()"
         ),
         # its lock on the table says that it is still the connection that wrote a marker, and no other with its number
         blocker=(

@@ -51,7 +51,7 @@ class SQLite(Dialect):
         forget_rows=(
             "DELETE FROM {table} WHERE unit IN (SELECT unit FROM {table} WHERE {old} ORDER BY unit LIMIT {most})"
         ),
-        server="SELECT ''",
+        server="SELECT file FROM pragma_database_list WHERE name = 'main'",
     )
     server_sql: ClassVar[str] = (
         "SELECT sqlite_version(), 'serializable', NULL, (SELECT query_only FROM pragma_query_only), 0"

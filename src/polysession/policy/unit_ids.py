@@ -2,8 +2,8 @@
 
 An id is a UUID. That of a unit of its own is of version 7 (RFC 9562): 48 bits of time in milliseconds, so rows are
 written in the order of the key and old ones are found by it; of the 74 bits that are free there, 30 hold a print of the
-server on which the unit ran, and 44 are random. That of a caller's key is of version 8, made of the key alone, and
-begins with an `f`, which no time does before the year 9000.
+server and the database in which the unit ran, and 44 are random. That of a caller's key is of version 8, made of the
+key alone, and begins with an `f`, which no time does before the year 9000.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _VARIANT = 0b10 << 62
 
 
 def server_print(identity: str) -> int:
-    """A number above 0 that stands for the server, or the history of a server, that `identity` names; 0 for none."""
+    """A number above 0 that stands for the database and the history of its server, as in `identity`; 0 for none."""
     if not identity:
         return 0
     digest = hashlib.sha256(identity.encode()).digest()
@@ -86,7 +86,7 @@ def made_at(unit: str) -> float:
 
 
 def server_of(unit: str) -> int:
-    """The print of the server on which the unit ran; 0 if that is not known, as for a key's."""
+    """The print of the server and database in which the unit ran; 0 if that is not known, as for a key's."""
     return 0 if is_key(unit) else (uuid.UUID(unit).int >> _LOW) & _PRINT
 
 
