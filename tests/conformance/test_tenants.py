@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session, make_transient
+from sqlalchemy.orm import Session, foreign, make_transient, registry, relationship
 
 from polysession import AsyncSessions, Outcome, outcome_of, unit_id_of
 from polysession.errors import (
@@ -27,7 +27,7 @@ from polysession.testing.proxy import Cut, Fault, FaultProxy, answer
 
 from .cells import Cell, Refused
 from .doors import real
-from .schema import Item, Witness
+from .schema import Invoice, Item, Part, Witness
 from .test_exact_outcome import NO_LINK
 
 ACME, GLOBEX = "acme", "globex"
@@ -431,3 +431,94 @@ async def test_objects_of_another_tenant(app: AsyncSessions, cell: Cell) -> None
     async with app.begin("app", tenant=GLOBEX) as session:
         session.add(copied)
     assert tenants_in(cell.other_witness) == [GLOBEX] * 3
+
+
+async def test_the_engine_of_another_tenant(app: AsyncSessions, cell: Cell) -> None:
+    """The engine of another tenant is refused in a unit or session, for a statement and for its connection."""
+    async with app.read("app", tenant=GLOBEX) as session:
+        engine = await session.run_sync(lambda sync: sync.connection().engine)
+
+    async def refused(session: AsyncSession) -> None:
+        for ask in (session.connection, lambda **given: session.execute(sa.text("select 1"), **given)):
+            with pytest.raises(RequestRefused, match="was given another engine"):
+                await ask(bind_arguments={"bind": engine})
+
+    for open_unit in (app.begin, app.read):
+        async with open_unit("app", tenant=ACME) as session:
+            await refused(session)
+    session = app.open("app", tenant=ACME)
+    await refused(session)
+    await session.close()
+
+
+class _Shown(str):
+    """A name that is shown as another one, as members of some enumerations are."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "Tenant.SOMEBODY"
+
+
+async def test_a_tenant_by_a_text_of_its_own_kind(app: AsyncSessions, cell: Cell) -> None:
+    """A tenant may be named by any kind of text; it counts, and is told, by its characters alone."""
+    for witness in (cell.witness, cell.other_witness):
+        witness.do("insert into item (id, name, value) values (1, 'one', 1)")
+    async with app.read("app", tenant=_Shown(ACME)) as session:
+        stranger = (await session.scalars(sa.select(Item))).one()
+    with pytest.raises(SessionMisuse, match="came from tenant 'acme', and was given to tenant 'globex'"):
+        async with app.begin("app", tenant=_Shown(GLOBEX)) as session:
+            assert [type(row.tenant) for row in app.held()] == [str]
+            await session.merge(stranger)
+
+
+class _Bill:
+    """A row of `Invoice`, with its parts."""
+
+
+class _Line:
+    """A row of `Part`, with its bill."""
+
+
+_mapped = registry()
+_mapped.map_imperatively(_Bill, Invoice.__table__)
+_ITS = Invoice.__table__.c.id == foreign(Part.__table__.c.invoice_id)
+_mapped.map_imperatively(
+    _Line,
+    Part.__table__,
+    properties={"bill": relationship(_Bill, primaryjoin=_ITS, backref="lines")},
+)
+
+
+async def test_an_object_of_another_tenant_by_a_cascade(app: AsyncSessions, cell: Cell) -> None:
+    """An object that came from a unit of another tenant is refused where an object of the unit is given it: it is not
+    found in the unit in place of the row that has its key there, and its key gets into no row."""
+    for witness in (cell.witness, cell.other_witness):
+        witness.do("insert into invoice (id) values (1)")
+        witness.do("insert into part (id, invoice_id) values (1, 1)")
+    async with app.read("app", tenant=ACME) as session:
+        bill, line = await session.get(_Bill, 1), await session.get(_Line, 1)
+
+    def many_to_one(session: Session) -> None:
+        new: Any = _Line()
+        new.id = 2
+        session.add(new)
+        new.bill = bill
+
+    def one_to_many(session: Session) -> None:
+        new: Any = _Bill()
+        new.id = 2
+        session.add(new)
+        new.lines.append(line)
+
+    def its_relationships(session: Session) -> None:
+        session.enable_relationship_loading(bill)
+
+    for give in (many_to_one, one_to_many, its_relationships):
+        async with app.begin("app", tenant=GLOBEX) as session:
+            with pytest.raises(SessionMisuse, match="came from tenant 'acme', and was given to tenant 'globex'"):
+                await session.run_sync(give)
+            session.expunge_all()
+            assert await session.get(_Bill, 1) is not bill
+            assert await session.get(_Line, 1) is not line
+    assert cell.other_witness.ask("select id, invoice_id from part") == [(1, 1)]

@@ -97,7 +97,8 @@ def extra_options(
 
 
 def tenant_of(given: str | None) -> str | None:
-    """`given`. Raises `RequestRefused` for what is no text: a number would be looked up in vain, as an unknown name."""
+    """`given` as a plain text: one of an enumeration's is shown, formatted and even compared as it likes. Raises
+    `RequestRefused` for what is no text: a number would be looked up in vain, as an unknown name."""
     if given is not None and not isinstance(given, str):
         raise RequestRefused(
             f"a tenant was named by {type(given).__name__}, not by its name",
@@ -105,7 +106,7 @@ def tenant_of(given: str | None) -> str | None:
             do=("give the name as text: tenant='acme'",),
             attribute="tenant",
         )
-    return given
+    return None if given is None else str.__str__(given)
 
 
 def flag(given: bool, attribute: str) -> bool:

@@ -118,7 +118,8 @@ class ExactUnits(Standing):
             raise self._refusal_of_closed()
         self._check_loop()
         (name,) = self._topology.resolve((database,) if database is not None else ())
-        self._topology.databases[name].writable(tenant_of(tenant))
+        whose = tenant_of(tenant)
+        self._topology.databases[name].writable(whose)
         if (unit_id is None) == (key is None):
             raise RequestRefused(
                 "outcome() needs either the id of a unit or a key",
@@ -137,7 +138,7 @@ class ExactUnits(Standing):
                 attribute="unit_id",
             )
         until = time.monotonic() + seconds
-        return name, Marked(unit=unit, tenant=tenant, server=unit_ids.server_of(unit), until=until)
+        return name, Marked(unit=unit, tenant=whose, server=unit_ids.server_of(unit), until=until)
 
     def _has_table(self, database: str, tenant: str | None) -> bool:
         """It was seen to be there."""

@@ -172,6 +172,8 @@ class Guarded(Session):
         self, bind_arguments: Any = None, execution_options: CoreExecuteOptionsParameter | None = None
     ) -> Connection:
         """As `Session.connection`; who takes the connection out keeps it until the unit ends."""
+        if bind_arguments and bind_arguments.get("bind") is not None:  # SQLAlchemy asks for no other one then
+            bind_arguments = {**bind_arguments, "bind": self.get_bind(**bind_arguments)}
         connection = super().connection(bind_arguments, execution_options)
         holding = self._polysession_holding
         if holding is not None and holding.leases is not None and (lease := lease_of(connection)) is not None:
@@ -599,6 +601,13 @@ def _flushing(session: Session, context: Any, instances: Any) -> None:
         refuse_pending(session, holding)
 
 
+def _attaching(session: Session, instance: object) -> None:
+    """An object is given to the session: by a verb, by a cascade, or by what no verb of ours stands for."""
+    holding = holding_of(session)
+    if holding is not None and holding.tenant is not None:
+        _refuse_foreign(instance, holding, "")
+
+
 def _committing(session: Session) -> None:
     """A transaction of the session is to be committed; only the unit's own end may do that, and savepoints."""
     holding = holding_of(session)
@@ -637,5 +646,6 @@ def _explain_stranger(session: Session, instance: object, error: InvalidRequestE
 
 event.listen(Guarded, "after_begin", _begun)
 event.listen(Guarded, "before_flush", _flushing)
+event.listen(Guarded, "before_attach", _attaching)
 event.listen(Guarded, "before_commit", _committing)
 _BEGINNING: Final = _beginning()
