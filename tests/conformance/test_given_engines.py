@@ -143,6 +143,134 @@ async def test_what_was_set_on_two_given_engines(cell: Cell) -> None:
         assert witness.items() == [1]
 
 
+_SET = {"pg": "set statement_timeout = '7s'", "mariadb": "set max_statement_time = 7"}
+_SHOW = {
+    "pg": "select extract(epoch from cast(current_setting('statement_timeout') as interval))",
+    "mariadb": "select @@max_statement_time",
+}
+_PID = {"pg": "select pg_backend_pid()", "mariadb": "select connection_id()"}
+
+
+def _limited(cell: Cell) -> Any:
+    """A given engine with one connection, on which the application lets a statement take 7 s."""
+    engine = cell.given_engine(pool_size=1, max_overflow=0)
+
+    def limit(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(_SET[cell.engine])
+        cursor.close()
+        connection.commit()
+
+    sa.event.listen(getattr(engine, "sync_engine", engine), "connect", limit)
+    return engine
+
+
+async def test_a_limit_of_the_application_s_own(cell: Cell) -> None:
+    """A limit of statements that the application has set on the connections of its engine holds in a unit with a later
+    deadline, and again after the unit, however that ends; the connection is kept."""
+    if cell.engine not in _SET:
+        cell.differs("there is no such limit, or it is not the connection's")
+        return
+    engine = _limited(cell)
+    door = cell.door(engine)
+
+    async def limit(session: Any) -> float:
+        return float(await session.scalar(sa.text(_SHOW[cell.engine])))
+
+    number = await _plainly(engine, _PID[cell.engine])
+    for asked in ({}, {"access": "read"}, {"propagation": "not_supported"}):
+        open_unit = getattr(door, asked.pop("access", "begin"))
+        async with open_unit(deadline=30, **asked) as session:
+            assert await limit(session) == 7
+            if not asked:
+                async with open_unit(deadline=3):
+                    assert 2 < await limit(session) < 3.5
+                assert await limit(session) == 7
+                async with open_unit(deadline=3, propagation="nested"):
+                    assert 2 < await limit(session) < 3.5
+                assert await limit(session) == 7
+        assert float(await _plainly(engine, _SHOW[cell.engine])) == 7
+        async with open_unit(deadline=5, **asked) as session:
+            assert 4 < await limit(session) < 5.5
+        assert float(await _plainly(engine, _SHOW[cell.engine])) == 7
+        with pytest.raises(DBAPIError):
+            async with open_unit(deadline=5, **asked) as session:
+                await session.execute(sa.text("select * from nowhere"))
+        assert float(await _plainly(engine, _SHOW[cell.engine])) == 7
+        if not cell.is_async:  # there the statement is cancelled, and its connection closed
+            with pytest.raises(DeadlineExceeded):
+                async with open_unit(deadline=0.3, **asked) as session:
+                    await session.execute(sa.text(LONG[cell.engine]))
+            assert float(await _plainly(engine, _SHOW[cell.engine])) == 7
+        assert await _plainly(engine, _PID[cell.engine]) == number
+    if cell.is_postgres:
+        async with door.begin(deadline=30) as session:
+            await session.execute(sa.text("set transaction isolation level serializable"))
+            assert await session.scalar(sa.text("show transaction_isolation")) == "serializable"
+    async with door.begin() as session:
+        async with door.begin(deadline=3):
+            assert 2 < await limit(session) < 3.5
+        assert await limit(session) == 7
+    assert float(await _plainly(engine, _SHOW[cell.engine])) == 7
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["", "first"])
+async def test_a_listener_of_the_commit_sets_no_limit(cell: Cell, first: bool) -> None:
+    """What a listener of the commit of a unit with a deadline sends sets no limit on a given engine's connection that
+    would be left there."""
+    engine = cell.given_engine(pool_size=1, max_overflow=0)
+    door = cell.door(engine)
+    heard: list[str] = []
+
+    def late(session: Any) -> None:
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            pass
+        session.execute(sa.text("select 1"))
+        heard.append("commit")
+
+    async with door.begin(deadline=1) as session:
+        if not first:
+            await session.execute(sa.text("select 1"))
+        sa.event.listen(getattr(session, "sync_session", session), "before_commit", late)
+    assert heard == ["commit"]
+    await _plainly(engine, _LONGER[cell.engine])
+    shown = _SHOW.get("mariadb" if cell.is_mariadb else "pg" if cell.is_postgres else "", "select 0")
+    assert float(await _plainly(engine, shown)) == 0
+
+
+async def test_a_read_unit_out_of_time_keeps_its_connection(cell: Cell) -> None:
+    """A read unit over a given engine whose time is up leaves a connection that goes on: a database in memory is still
+    there."""
+    if cell.engine != "sqlite" or cell.is_async:
+        cell.differs("the server has the database, not the connection")
+        return
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
+    await _plainly(engine, "create table kept (id integer)")
+    door = cell.door(engine)
+    with pytest.raises(DeadlineExceeded):
+        async with door.read(deadline=0.2) as session:
+            await session.execute(sa.text(LONG[cell.engine]))
+    assert await _plainly(engine, "select count(*) from kept") == 0
+    await _plainly(engine, "insert into kept values (1)")
+    engine.dispose()
+
+
+async def test_a_link_lost_before_commit_was_sent(cell: Cell) -> None:
+    """If the link is lost while the deadline is undone on a given engine's connection, the unit is known not to have
+    committed: COMMIT was not sent."""
+    if not cell.is_mariadb:
+        cell.differs("nothing is sent before COMMIT")
+        return
+    door = cell.door(cell.given_engine())
+    with pytest.raises(OperationalError):
+        async with door.begin(deadline=30) as session:
+            session.add(Item(id=1, name="one"))
+            number = await session.scalar(sa.text(_PID["mariadb"]))
+            cell.witness.do(f"kill {number}")
+    assert cell.witness.items() == []
+
+
 async def _plainly(engine: Any, statement: str) -> Any:
     """What a statement answers that the application sends by its engine, without the door."""
 

@@ -240,7 +240,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         access = None
         if holding is not None:
             access = holding.access
-            if phase is Phase.COMMIT_SENT and not holding.commit_sent and holding.notes_commit:
+            on_the_way = holding.notes_commit or holding.undo_failed
+            if phase is Phase.COMMIT_SENT and not holding.commit_sent and on_the_way:
                 phase = Phase.BODY  # it failed on the way to COMMIT, in a hook for instance
         backend = self._backend(step.database) if phase is Phase.COMMIT_SENT else self._met_in(step.error, holding)
         return classify(step.error, phase, backend or self._backend(step.database), access)

@@ -74,7 +74,9 @@ class Finish:
         holding.leaving = True
         holding.commit_sent = False
         if holding.at_end is not None:
+            holding.undo_failed = True  # until it has not: COMMIT was not sent then, whatever the error looks like
             holding.undo()
+            holding.undo_failed = False
         try:
             transaction = session.get_transaction()
             if transaction is None and Finish.is_heard(holding):
@@ -136,7 +138,7 @@ class Finish:
         if session is None or holding.is_inherited or (not broken and Finish.close_plainly(holding)):
             return
         holding.leaving = True
-        broken = broken or isinstance(holding.seen.lost, UnitOwnsCommit)
+        broken = broken or holding.undo_failed or isinstance(holding.seen.lost, UnitOwnsCommit)
         try:
             if broken:
                 session.invalidate()

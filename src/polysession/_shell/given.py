@@ -6,6 +6,7 @@ Engines of our making are told once, at connect (`engines.py`).
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +17,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.util import await_only
 
 from .. import dialects
+from . import notes
 from .notes import HOLDING
 from .sqlite import PROGRESS
-from .watch import LIMIT, watch_of
+from .watch import LIMIT, Watch, watch_of
 
 if TYPE_CHECKING:
     from .holding import Holding
@@ -64,15 +66,76 @@ def _look(connection: Connection, cursor: Any, statement: str, parameters: Any, 
     watch = watch_of(connection)
     if watch is None or connection.info.get(HOLDING) is not watch.holding:
         return
+    if statement in _ASKED.values():
+        return
     if statement.startswith("ROLLBACK TO SAVEPOINT"):  # as `sending` does: it must be, and undoes a limit set behind it
         if connection.engine in watch.limits:
             watch.limits[connection.engine] = math.inf
         return
+    is_sqlite = connection.dialect.name == "sqlite"
+    if not is_sqlite:
+        _heed_own(connection, watch)
     before = watch.limits.get(connection.engine)
     watch.before(connection)
-    if connection.dialect.name == "sqlite" and watch.limits.get(connection.engine) != before:
+    if is_sqlite and watch.limits.get(connection.engine) != before:
         _interrupt(connection, math.inf if watch.deadline_at is None else watch.deadline_at)
     watch.sends()
+
+
+def _heed_own(connection: Connection, watch: Watch) -> None:
+    """Let the application's own limit hold on where it is the sooner one, and again where that of a part is over."""
+    engine = connection.engine
+    limit = watch.limits.get(engine)
+    if limit is None and watch.deadline_at is not None and not watch.is_over:
+        asked = connection.exec_driver_sql(_ASKED[_kind(connection)]).scalar()
+        own = connection.info[_OWN] = _seconds(str(asked))
+        if own:
+            watch.limits[engine] = own
+    elif limit == math.inf:
+        own = connection.info.get(_OWN, 0.0)
+        if watch.deadline_at is None or 0 < own <= watch.deadline_at - time.monotonic():
+            del watch.limits[engine]
+            in_transaction = watch.is_in_transaction(connection)
+            cursor = connection.connection.cursor()
+            notes.say(cursor, _limit(connection, own, "SET LOCAL" if in_transaction else "SET"))
+            if watch.deadline_at is not None:
+                watch.limits[engine] = own
+
+
+def _seconds(shown: str) -> float:
+    """A limit as the server shows it: a number of seconds, or one with its unit (PostgreSQL documentation, "Setting
+    Parameters")."""
+    written = re.fullmatch(r"([0-9.]+)(ms|s|min|h|d)?", shown)
+    return float(written[1]) * _UNITS[written[2]] if written is not None else 0.0
+
+
+_UNITS: Final = {None: 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _limit(connection: Connection, seconds: float, postgresql: str = "SET") -> str:
+    """The text that sets a limit of statements; 0: none."""
+    match _kind(connection):
+        case "postgresql":
+            return f"{postgresql} statement_timeout = {round(seconds * 1000)}"
+        case "mariadb":
+            return f"SET SESSION max_statement_time = {seconds:.6f}"
+        case _:
+            return f"SET SESSION max_execution_time = {round(seconds * 1000)}"
+
+
+def _kind(connection: Connection) -> str:
+    """`mysql` is MySQL here, not MariaDB."""
+    return "mariadb" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name
+
+
+_ASKED: Final = {
+    "postgresql": "SHOW statement_timeout",  # takes no snapshot: SET TRANSACTION may come after it
+    "mariadb": "SELECT @@SESSION.max_statement_time",
+    "mysql": "SELECT @@SESSION.max_execution_time / 1000",
+}
+"""How long a statement may take on a connection; 0: as long as it likes."""
+_OWN: Final = "polysession_own_limit"
+"""Where a connection keeps that, as it was when the unit set its own."""
 
 
 def _answered(connection: Connection, *_: Any) -> None:
@@ -93,10 +156,14 @@ def _interrupt(connection: Connection, deadline_at: float) -> None:
 
 
 def _forget_deadline(connection: Connection) -> None:
+    # first: what is undone here or sent by a listener of the commit is not refused, and sets no limit anew
+    event.remove(connection, _BEFORE, _look)
+    event.remove(connection, _AFTER, _answered)
+    own = connection.info.pop(_OWN, 0.0)
     if connection.dialect.name == "sqlite":
         _interrupt(connection, math.inf)
-    elif (limit := connection.info.pop(LIMIT, None)) is not None and isinstance(limit.undo, str):
-        say(connection, limit.undo)
+    elif connection.info.pop(LIMIT, None) is not None:
+        say(connection, _limit(connection, own))
 
 
 def refuse_writes(connection: Connection, *, snapshot: bool) -> None:
@@ -161,3 +228,5 @@ def _then(connection: Connection, undo: Callable[[], None]) -> None:
                 earlier()
 
     holding.at_end = undo_all
+    if holding.leaving:  # a listener of the commit has taken the connection, after `undo` was called
+        event.listen(connection, "commit", lambda _: holding.undo())

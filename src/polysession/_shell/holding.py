@@ -153,6 +153,8 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """For a session that its owner ends: the transaction for which it has taken its connection."""
     commit_sent: bool = False
     """COMMIT has left for a server. Set by engines of our making."""
+    undo_failed: bool = False
+    """What was set on its connection could not be undone before COMMIT, which was not sent then."""
     leaving: bool = False
     """The driver is ending it, so that commit and close are allowed."""
     rolled_back: bool = False

@@ -19,6 +19,7 @@ from ..dialects.base import StatementTimeout
 from ..errors import DeadlineExceeded, UnitOwnsCommit, UnitRolledBack
 from ..failures import Kind
 from . import places, pooled
+from .autocommit import is_in_autocommit
 from .lease import cursor_of
 from .loan import Loan
 from .notes import say
@@ -349,7 +350,7 @@ class Watch:
                 raw.stop_at(self.deadline_at)
                 connection.info[LIMIT] = Limit(0.0, raw.never_stop)
             return
-        setting = dialect.statement_timeout(seconds, in_transaction=self._is_in_transaction(connection))
+        setting = dialect.statement_timeout(seconds, in_transaction=self.is_in_transaction(connection))
         if setting is None:
             return
         if setting.undo:
@@ -364,12 +365,16 @@ class Watch:
         elif (limit := connection.info.pop(LIMIT, None)) is not None:
             _undo(connection, limit.undo)
 
-    def _is_in_transaction(self, connection: Connection) -> bool:
-        return self.in_transaction or pooled.reads_in_transaction(connection.engine)
+    def is_in_transaction(self, connection: Connection) -> bool:
+        """Its statements on this connection run in a transaction; those of reads do over an engine that was given."""
+        if self.in_transaction or pooled.reads_in_transaction(connection.engine):
+            return True
+        is_ours = connection.engine.get_execution_options().get("polysession")
+        return not is_ours and not is_in_autocommit(connection, connection.connection)
 
     def _ends_with_transaction(self, connection: Connection) -> bool:
         """What is set here is undone at the latest when the transaction ends, in one way or another."""
-        return connection.dialect.name == "postgresql" and self._is_in_transaction(connection)
+        return connection.dialect.name == "postgresql" and self.is_in_transaction(connection)
 
 
 def _is_still_in(connection: Connection) -> bool:
