@@ -19,7 +19,7 @@ from typing import Final
 
 from greenlet import getcurrent
 
-__all__ = ["Home", "home", "running"]
+__all__ = ["Home", "home", "running", "stack"]
 
 
 class Home:
@@ -78,14 +78,15 @@ def running(homes: Iterable[Home]) -> tuple[Home, ...]:
     """Those of `homes` that are on the stack of this thread or task, the innermost first."""
     wanted = {each.frame: each for each in homes}
     found = []
-    for frame in _stack(sys._getframe(1)):
+    for frame in stack(sys._getframe(1)):
         each = wanted.get(id(frame))
         if each is not None and each.code is frame.f_code:
             found.append(each)
     return tuple(found)
 
 
-def _stack(top: FrameType) -> Iterator[FrameType]:
+def stack(top: FrameType) -> Iterator[FrameType]:
+    """The frames of what runs in this thread or task, from `top` on, the innermost first."""
     frame: FrameType | None = top
     greenlet = None
     while frame is not None:

@@ -23,16 +23,26 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from .._core.deadlock import blockers, stuck
 from ..errors import PoolDeadlock
-from .generators import running
+from .generators import running, stack
 from .places import current_task
 
 if TYPE_CHECKING:
     from .claims import Claim
     from .room import Room
 
-__all__ = ["begins", "ends", "enter"]
+__all__ = ["Knot", "begins", "ends", "enter"]
+
+
+class Knot(NamedTuple):
+    """A claim waits in vain."""
+
+    report: PoolDeadlock
+    is_sure: bool
+    """No collection of garbage could give back any of what is held in it."""
 
 
 class _Wait(NamedTuple):
@@ -40,6 +50,8 @@ class _Wait(NamedTuple):
 
     claim: Claim
     held: frozenset[Claim]
+    is_sure: bool = False
+    """Functions that run just now have all its sessions in their variables, so they cannot be garbage."""
 
 
 _Group = tuple["Room", str]
@@ -66,15 +78,15 @@ def _all_rooms() -> list[Room]:
     return [room for known in list(_rooms.values()) if (room := known()) is not None]
 
 
-def begins(claim: Claim) -> PoolDeadlock | None:
-    """`claim` waits: the report if it would wait for ever. A later call looks again."""
+def begins(claim: Claim) -> Knot | None:
+    """`claim` waits: the knot if it would wait for ever. A later call looks again."""
     me = _waiter(claim)
     known = _waits.get(me)
     if known is None:
         held = _held(me, claim)
         if not held:
             return None  # nobody waits for it
-        known = _Wait(claim, held)
+        known = _Wait(claim, held, _are_in_use(held))
     elif known.claim is not claim:
         return None  # the garbage collector made it ask in the middle of its own wait
     with _lock:
@@ -84,7 +96,7 @@ def begins(claim: Claim) -> PoolDeadlock | None:
             return None
         report = _report(known, found)
         _waits.pop(me, None)
-    return report
+    return Knot(report, all(wait.is_sure for wait in found.waits.values()))
 
 
 def ends(claim: Claim) -> None:
@@ -160,6 +172,26 @@ def _running() -> frozenset[object]:
         found.add(frame.f_code)
         frame = frame.f_back
     return frozenset(found)
+
+
+def _are_in_use(held: frozenset[Claim]) -> bool:
+    """The session of each of them is in a variable of the function that opened it, which runs in this thread or task.
+
+    Other functions are not looked at: before Python 3.13 a look at a function's variables keeps what they hold until
+    the function returns or is looked at again (PEP 667).
+    """
+    askers: list[Any] = [claim.asker for claim in held]
+    sought = {id(session) for asker in askers if (session := asker.sync_session) is not None}
+    if len(sought) < len(held):
+        return False
+    openers = {asker.origin.code for asker in askers}
+    for frame in stack(sys._getframe(1)):
+        if frame.f_code in openers:
+            for value in frame.f_locals.values():
+                sought.discard(id(value.sync_session if isinstance(value, AsyncSession) else value))
+            if not sought:
+                return True
+    return False
 
 
 # -- the picture

@@ -59,9 +59,10 @@ def _refuse_knot(pool: FairPool, claim: Claim) -> None:
     knot = knots.begins(claim)
     if knot is None:
         return
-    pool.room.collect()  # what only a circle of objects holds comes back by that
+    if not knot.is_sure:
+        pool.room.collect()  # what only a circle of objects holds comes back by that
     if pool.room.withdraw(claim):
-        raise knot
+        raise knot.report
 
 
 def _wait_for_turn(pool: FairPool, claim: Claim, began: float, until: float, *, in_vain: bool) -> None:

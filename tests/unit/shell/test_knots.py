@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -291,3 +293,56 @@ def test_rooms_are_made_while_others_wait() -> None:
         for thread in makers:
             thread.join()
     assert failed == []
+
+
+def count_collections(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the garbage collector was asked to run, from now on."""
+    collected: list[float] = []
+    collect = gc.collect
+
+    def counted(*generation: int) -> int:
+        collected.append(time.monotonic())
+        return collect(*generation)
+
+    monkeypatch.setattr(gc, "collect", counted)
+    return collected
+
+
+def test_what_runs_is_not_looked_for_among_the_garbage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadlock of units whose functions run is told without a collection, which may take long; what was dropped in a
+    circle is found by one, and whoever waits for it is served."""
+    collected = count_collections(monkeypatch)
+    with Sessions.from_mapping(table(tmp_path, "a")) as door:
+        with door.begin() as outer:
+            outer.execute(ONE)
+            with pytest.raises(PoolDeadlock), door.begin(propagation="requires_new") as inner:
+                inner.execute(ONE)
+        assert collected == []
+
+        def drop() -> None:
+            unit = door.begin()
+            circle: list[Any] = [unit, unit.__enter__()]
+            circle[1].execute(ONE)
+            circle.append(circle)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            drop()
+            with door.begin(propagation="requires_new") as inner:
+                inner.execute(ONE)
+        assert collected != []
+
+
+def test_the_same_among_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task's sessions are found in the variables of its coroutines, which run above SQLAlchemy's greenlet."""
+    collected = count_collections(monkeypatch)
+
+    async def main() -> None:
+        async with AsyncSessions.from_mapping(table(tmp_path, "a")) as door, door.begin() as outer:
+            await outer.execute(ONE)
+            with pytest.raises(PoolDeadlock):
+                async with door.begin(propagation="requires_new") as inner:
+                    await inner.execute(ONE)
+
+    asyncio.run(main())
+    assert collected == []
