@@ -7,7 +7,8 @@ loop; cases of both kinds run at the same time. They use units or sessions of th
 
 In a true case exactly one owner must be refused, within 100 ms of the beginning of its wait, with the places of all who
 hold something in it, and all others must end well. On the path of who gets a connection without waiting nothing is
-called.
+called. What is there when the cases begin is frozen for the garbage collector, as servers do it after their start: its
+own look at everything would stop all who wait, and be measured here.
 
 The control is the same with SQLAlchemy's sessions over `QueuePool`: there everything waits for the pool's timeout.
 """
