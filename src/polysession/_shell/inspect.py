@@ -170,7 +170,7 @@ def _alone(endpoint: Endpoint, parts: Parts, driver: Driver, timeout: float) -> 
     bound = {} if name in parts.query_keys else {name: max(1, math.ceil(timeout))}
     return msgspec.structs.replace(
         endpoint,
-        pool=PoolOptions(size=1, checkout_timeout=timeout),
+        pool=PoolOptions(size=1, checkout_timeout=timeout + 1),  # `inspect` gives up first, and says why
         connect=Arguments({**bound, **endpoint.connect}),
     )
 
