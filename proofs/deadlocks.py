@@ -16,7 +16,6 @@ The control is the same with SQLAlchemy's sessions over `QueuePool`: there every
 from __future__ import annotations
 
 import asyncio
-import gc
 import tempfile
 import threading
 import time
@@ -40,6 +39,7 @@ from polysession import AsyncSessions, Sessions
 from polysession._shell import knots
 from polysession.errors import PoolDeadlock
 from proofs.deadlocks_cases import POOLS, Case, cases
+from proofs.frozen import frozen
 from proofs.results import Profile, Result, Row
 
 __all__ = ["NAME", "TARGETS", "run"]
@@ -123,20 +123,8 @@ def _me() -> object:
 def run(profile: Profile, seed: int) -> Result:
     """200 true and 200 near cases on each engine in the full profile, ours; then the control."""
     many = {"quick": 20, "full": 200}.get(profile.name, profile.units)
-    with _frozen():
+    with frozen():
         return _run(profile, seed, many)
-
-
-@contextmanager
-def _frozen() -> Iterator[None]:
-    """What was imported is no garbage: a collection of the interpreter's own, which would look at all of it, stops
-    everybody in the middle of a wait."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _run(profile: Profile, seed: int, many: int) -> Result:

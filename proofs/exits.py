@@ -46,6 +46,7 @@ from tests.engines.sqlite import SQLite
 from tests.engines.targets import ASYNC_DRIVERS, SYNC_DRIVERS, FreshDatabase, Servers, mark_of
 
 from proofs import exits_tasks, exits_threads
+from proofs.frozen import frozen
 from proofs.pages import Columns
 from proofs.results import Profile, Result
 from proofs.sides import SIZE, AsyncSide, Ours, OursAsync, Plain, PlainAsync, Side
@@ -246,7 +247,7 @@ def _measured(
     try:
         prepare(database.url())
         tally = Tally()
-        with _counted() as caught, _silent(), _frozen():
+        with _counted() as caught, _silent(), frozen():  # the collector runs after many of the units
             found = measure(database, tally)
             gc.collect()
         return Row(
@@ -436,17 +437,6 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-@contextmanager
-def _frozen() -> Iterator[None]:
-    """The collector, which is run after many of the units, looks only at what is made from here on."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 _WORDS: Final = ("was dropped without", "was left open by", "garbage collector")

@@ -148,6 +148,7 @@ def run(profile: Profile, seed: int) -> Result:
     counts = {
         name: sum(int(row[name]) for row in rows) for name in ("outages", "acquires", "late", "lost", "late_recoveries")
     }
+    # what it promises nobody is kept in two ways: an acquire that ends late, or work that goes on late
     counts["late in the control"] = sum(int(row["late"]) + int(row["late_recoveries"]) for row in control)
     bad = [f"{counts[name]} {name}" for name in ("late", "lost", "late_recoveries") if counts[name]]
     if control and not counts["late in the control"]:

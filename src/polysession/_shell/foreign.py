@@ -59,7 +59,7 @@ def _refuse_one(instance: object, state: Any, holding: Holding) -> None:
         return
     database = holding.models.database_of(state.mapper, None)
     known = [name for name in holding.databases if name in came.databases and database in (None, name)]
-    if not any(has_tenants(name, holding) for name in known):
+    if not any(_has_tenants(name, holding) for name in known):
         return  # it lives in a database that is the same for all tenants, or in none of this unit's
     raise SessionMisuse(
         f"{type(instance).__name__} came from tenant {came.tenant!r}, and was given to tenant {holding.tenant!r}",
@@ -73,7 +73,7 @@ def _refuse_one(instance: object, state: Any, holding: Holding) -> None:
     )
 
 
-def has_tenants(name: str, holding: Holding) -> bool:
+def _has_tenants(name: str, holding: Holding) -> bool:
     """The unit works in this database as in that of a tenant."""
     assert holding.opening is not None
     return f"{name}/tenant-{holding.tenant}" in holding.opening.endpoints

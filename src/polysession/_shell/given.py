@@ -18,6 +18,7 @@ from sqlalchemy.util import await_only
 
 from .. import dialects
 from . import notes
+from .engines import EngineRoom
 from .notes import HOLDING
 from .sqlite import PROGRESS
 from .watch import LIMIT, Watch, watch_of
@@ -45,7 +46,7 @@ def keep_deadlines(holding: Holding) -> None:
     transaction: Any = holding.sync.get_transaction()
     known = transaction._connections.values() if transaction is not None else ()
     for connection in {*(each[0] for each in known), *holding.connections.values()}:
-        if watch_of(connection) is holding.seen and not connection.engine.get_execution_options().get("polysession"):
+        if watch_of(connection) is holding.seen and not EngineRoom.is_ours(connection.engine):
             keep_deadline(connection)
 
 
