@@ -75,9 +75,9 @@ class _Watchdog:
             if self.was_used:
                 self.was_used = False
                 lingers_until = now + _LINGER
-            for key, held in list(self.watched.items()):
+            for held in list(self.watched.values()):  # not of the pairs: to make those lets other threads have a turn
                 if held.bound_at <= now:
-                    self.watched.pop(key, None)
+                    self.watched.pop(id(held), None)
                     with suppress(Exception):
                         held.sever()
                 elif held.bound_at < next_at:

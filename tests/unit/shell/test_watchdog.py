@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import subprocess
 import sys
@@ -54,6 +55,34 @@ def test_a_thread_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None
     after = Held()
     bound(after, time.monotonic())
     assert after.severed.wait(10)
+
+
+def test_a_look_bears_what_is_bound_in_the_midst_of_it() -> None:
+    """Where the collector of garbage runs, which lets others have a turn."""
+    dog = watchdog._current.dog
+    many = [Held() for _ in range(3000)]  # more than the tuples that Python keeps for reuse
+    late = [Held() for _ in range(200)]
+    spare = iter(late)
+
+    def bind_another(phase: str, _: object) -> None:
+        if phase == "start" and threading.current_thread().name == "polysession-watchdog":
+            if (held := next(spare, None)) is not None:
+                bound(held, time.monotonic() + 100)
+
+    usual = gc.get_threshold()
+    gc.callbacks.append(bind_another)
+    try:
+        gc.set_threshold(1)
+        for held in many:
+            bound(held, time.monotonic() + 0.3)
+        assert all(held.severed.wait(10) for held in many)
+    finally:
+        gc.set_threshold(*usual)
+        gc.callbacks.remove(bind_another)
+        for held in late:
+            free(held)
+    assert dog.runs
+    assert next(spare, None) is None
 
 
 def test_what_is_freed_is_left_alone() -> None:
