@@ -65,9 +65,9 @@ def test_a_look_bears_what_is_bound_in_the_midst_of_it() -> None:
     spare = iter(late)
 
     def bind_another(phase: str, _: object) -> None:
-        if phase == "start" and threading.current_thread().name == "polysession-watchdog":
-            if (held := next(spare, None)) is not None:
-                bound(held, time.monotonic() + 100)
+        is_its = threading.current_thread().name == "polysession-watchdog"
+        if phase == "start" and is_its and (held := next(spare, None)) is not None:
+            bound(held, time.monotonic() + 100)
 
     usual = gc.get_threshold()
     gc.callbacks.append(bind_another)
