@@ -47,6 +47,7 @@ from polysession import AsyncSessions, Sessions
 from polysession._shell import grace
 from polysession._shell.pool import FairPool
 from polysession.testing.proxy import Cut, Direction, Ending, Fault, FaultProxy, Hole, request, stream
+from proofs.frozen import frozen
 from proofs.results import Profile, Result, Row
 
 __all__ = ["NAME", "run"]
@@ -175,9 +176,12 @@ def _cell(servers: Servers, target: str, kind: str, driver: str, cycles: int, se
     with warnings.catch_warnings():  # of connections that the control of another experiment has dropped
         warnings.simplefilter("ignore")
         gc.collect()
-    gc.freeze()
     try:
-        with FaultProxy.before(database.url(driver), keep=100) as proxy, patch.object(grace, "GRACE", _GRACE):
+        with (
+            frozen(),
+            FaultProxy.before(database.url(driver), keep=100) as proxy,
+            patch.object(grace, "GRACE", _GRACE),
+        ):
             table: dict[str, Any] = {"url": proxy.url, "pool": {"size": SIZE, "checkout_timeout": TIMEOUT}}
             if driver == "pymysql":
                 table["connect"] = {"ssl_disabled": True}  # it loads all certificates for each connection
@@ -191,7 +195,6 @@ def _cell(servers: Servers, target: str, kind: str, driver: str, cycles: int, se
             with heard.timing(FairPool, "check_out"):
                 lost = work({"orders": table}, heard, cycle)
     finally:
-        gc.unfreeze()
         servers.drop(database)
     return _row(f"{target} {kind} {driver}", heard, recoveries, lost, time.monotonic() - began)
 

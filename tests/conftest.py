@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from proofs.frozen import frozen
 from proofs.interrupted_logging import free_logging
 
 from tests.engines.server import Server
@@ -28,6 +30,23 @@ def _logging_is_free() -> Iterator[None]:
     """What a test that interrupts itself leaves with this thread keeps no later test waiting."""
     yield
     free_logging()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays: the garbage collector need not look at it again and again meanwhile."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop() -> Generator[None, object, object]:
+    """The garbage collector, which many tests ask, looks at what the tests make, not at the ten thousand tests."""
+    with frozen():
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,7 +7,6 @@ that of the processes that serve the side's database, by the scheduler's clock (
 
 from __future__ import annotations
 
-import gc
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+from proofs.frozen import frozen
 
 from polysession.testing.proxy import FaultProxy
 
@@ -51,7 +51,7 @@ def entered(stack: ExitStack, sides: Mapping[str, Make], url: str, size: int) ->
             found[side] = stack.enter_context(make(url, size))
         except ImportError as missing:
             print(f"{side} is not measured: {missing}", file=sys.stderr)
-    _freeze(stack)
+    stack.enter_context(frozen())
     return found
 
 
@@ -63,14 +63,8 @@ async def entered_async(stack: AsyncExitStack, sides: Mapping[str, MakeAsync], u
             found[side] = await stack.enter_async_context(make(url, size))
         except ImportError as missing:
             print(f"{side} is not measured: {missing}", file=sys.stderr)
-    _freeze(stack)
+    stack.enter_context(frozen())
     return found
-
-
-def _freeze(stack: ExitStack | AsyncExitStack) -> None:
-    gc.collect()
-    gc.freeze()
-    stack.callback(gc.unfreeze)
 
 
 # -- round trips

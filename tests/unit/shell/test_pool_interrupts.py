@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from proofs.frozen import frozen
 from tests.engines.process import wait_until
 
 from polysession._core.seats import Seats
@@ -45,10 +46,8 @@ FILES = (
 def _nothing_keeps_tracebacks() -> Iterator[None]:
     """No log record keeps the frames of an interrupted close; only what this test makes is collected."""
     logging.disable(logging.CRITICAL)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    with frozen():
+        yield
     logging.disable(logging.NOTSET)
 
 
