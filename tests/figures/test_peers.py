@@ -41,12 +41,12 @@ TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
 
 INSTRUCTIONS = {
     (SYNC, "nothing"): 240,
-    (SYNC, "read a row"): 1180,
+    (SYNC, "read a row"): 550,
     (SYNC, "who opened a unit"): 8,
     (PSYCOPG, "nothing"): 305,
-    (PSYCOPG, "read a row"): 1610,
+    (PSYCOPG, "read a row"): 900,
     (ASYNCPG, "nothing"): 305,
-    (ASYNCPG, "read a row"): 1520,
+    (ASYNCPG, "read a row"): 790,
 }
 """Thousands that a unit of ours may take, with Python 3.11; they repeat within a few percent."""
 

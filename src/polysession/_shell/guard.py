@@ -34,6 +34,7 @@ from ..facts import HoldKind, Outcome
 from ..options import Access
 from . import known, places
 from .autocommit import refuse_autocommit
+from .by_key import ELSEWHERE, UNKNOWN, find, learn
 from .claims import asking
 from .grace import hear
 from .hygiene import notice_handing
@@ -312,7 +313,7 @@ class Shorter(Guarded):
 
     Some of its private methods are passed by: only those of versions that were read, and of classes that left these and
     what they call as they are (SQLAlchemy 2.1, orm/session.py: `__init__`, `_is_clean`, `_autoflush`,
-    `_execute_internal`, `_connection_for_bind`, `_close_impl`).
+    `_execute_internal`, `_connection_for_bind`, `_close_impl`; of `get` see `by_key`).
     """
 
     identity_map: Any = _WhenAsked(lambda _: identity._WeakInstanceDict())
@@ -331,6 +332,51 @@ class Shorter(Guarded):
         if objects is not None:
             objects._kill()  # nothing is loaded into it any more by a result that is read later
         return True
+
+    def get(  # type: ignore[override]  # with the arguments that it has there
+        self,
+        entity: Any,
+        ident: Any,
+        *,
+        options: Any = None,
+        populate_existing: Any = None,
+        with_for_update: Any = None,
+        identity_token: Any = None,
+        execution_options: Any = EMPTY_DICT,
+        bind_arguments: Any = None,
+    ) -> Any:
+        """As `Session.get`; where nothing but class and key is given, by what was found out for that class before."""
+        holding = self._polysession_holding
+        is_known = True
+        if (
+            holding is not None
+            and type(self) is Shorter
+            and Session.get is _get
+            and options is None
+            and populate_existing is None
+            and with_for_update is None
+            and identity_token is None
+            and not execution_options
+            and bind_arguments is None
+        ):
+            found = find(self, holding, entity, ident)
+            if found is UNKNOWN:
+                is_known = False
+            elif found is not ELSEWHERE:
+                return found
+        found = super().get(
+            entity,
+            ident,
+            options=options,
+            populate_existing=populate_existing,
+            with_for_update=with_for_update,
+            identity_token=identity_token,
+            execution_options=execution_options,
+            bind_arguments=bind_arguments,
+        )
+        if not is_known:
+            learn(cast("Holding", holding), entity)
+        return found
 
     def _autoflush(self) -> None:
         objects = self.__dict__.get("identity_map")
@@ -569,7 +615,7 @@ def _heard(cls: type[Session]) -> Any:
 _ITS_OWN: Final = ("identity_map", "hash_key", "bind", "_new", "_deleted")
 _new: Final = Shorter.__new__
 _new_async: Final = AsyncSession.__new__
-_init, _init_async = Session.__init__, AsyncSession.__init__
+_init, _init_async, _get = Session.__init__, AsyncSession.__init__, Session.get
 """SQLAlchemy's, unless somebody has put another one there before us; who does it later is heard."""
 
 

@@ -163,6 +163,13 @@ SHORTCUTS: Final = (
         _executes_plainly,
     ),
     Shortcut(
+        "objects by their keys without making the statement anew",
+        "a known SQLAlchemy, an engine that is alike, nobody who listens to statements or to what is loaded; of one "
+        "class, no inheritance and nothing that is loaded with it",
+        "Session.get makes a statement each time",
+        lambda engine: _executes_plainly(engine) and _is_alike(engine) and is_plain(engine),
+    ),
+    Shortcut(
         "COMMIT past the session's own steps",
         "nobody who listens to the commits of all sessions; of one session, nothing that is pending at its end",
         "the session commits step by step",
