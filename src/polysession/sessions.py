@@ -743,7 +743,8 @@ class Unit(AbstractContextManager[S]):
             if self._loop is not None:
                 self._loop.begin(scope)
             self._scope = scope
-            drive(enter_steps(scope), door._perform)
+            if self._loop is not None or not door._opens_at_once(scope):
+                drive(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
         except BaseException as error:
             if self._scope is None or self._scope.holding is None:
@@ -767,6 +768,11 @@ class Unit(AbstractContextManager[S]):
                 return None
             if scope.state is not State.OPEN and scope.ended:
                 leave_again(scope, error)
+                return None
+            if error is None and self._loop is None and self._door._ends_at_once(scope):
+                self._door._left(scope, caller())
+                if scope.hooks:
+                    self._door._told(scope, None)
                 return None
             return self._leave(scope, error)
         except BaseException as raised:

@@ -875,7 +875,8 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             if self._loop is not None:
                 await self._loop.begin(scope)
             self._scope = scope
-            await drive_async(enter_steps(scope), door._perform)
+            if self._loop is not None or not door._opens_at_once(scope):
+                await drive_async(enter_steps(scope), door._perform)
             session: S = door._entered(scope)
             if scope.deadline_at is not None:
                 self._timer = Timer(scope.deadline_at, _seen_by(scope))
@@ -898,6 +899,11 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             leave_again(scope, error)  # or it was taken for dropped, and is ended already
             return None
         self._leaving = True
+        if error is None and self._loop is None and self._timer is NO_TIMER and self._door._ends_at_once(scope):
+            self._door._left(scope, caller())
+            if scope.hooks:
+                await self._door._told(scope, None)
+            return None
         leaving = await self._end(scope, error)
         if self._loop is not None and await self._loop.repeats(scope, leaving):
             return True

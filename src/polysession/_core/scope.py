@@ -20,7 +20,7 @@ The rules that must not change:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -53,10 +53,23 @@ from .steps import (
     TakeKey,
 )
 
-__all__ = ["Scope", "bounding", "enter_steps", "find_open", "hand_over", "leave_steps", "open_inside"]
+__all__ = [
+    "Scope",
+    "bounding",
+    "end_at_once",
+    "enter_steps",
+    "find_open",
+    "hand_over",
+    "leave_steps",
+    "may_end_at_once",
+    "may_open_at_once",
+    "open_at_once",
+    "open_inside",
+]
 
 _OPEN: Final = State.OPEN
 _FLUSHING: Final = State.FLUSHING
+_COMMITTED: Final = State.COMMITTED
 """Members of an enumeration, which Python 3.11 looks for at each use."""
 _OUTCOMES = {
     State.COMMITTED: Outcome.COMMITTED,
@@ -230,6 +243,22 @@ def enter_steps(scope: Scope, *, time_left: float | None = None) -> Steps[Holdin
     return scope.holding
 
 
+def may_open_at_once(options: UnitOptions) -> bool:
+    """Whether a unit that asks for this, with no other one around it, is opened by `Open` and nothing else."""
+    return propagation.decide(options, None) == propagation.OpenNew() and not options.exact and options.key is None
+
+
+def open_at_once(scope: Scope, open_: Callable[[Scope, bool], Holding]) -> None:
+    """As `enter_steps` where `may_open_at_once`: there is one step, that waits for nothing. Raises what it raises."""
+    try:
+        scope.holding = open_(scope, True)
+    except BaseException:
+        if scope.holding is None:
+            scope.state = change(scope.state, State.ROLLED_BACK)
+        raise
+    scope.state = _OPEN
+
+
 def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
     around = find_open(scope.outer, scope.options.databases, scope.owner) if scope.outer else None
     if around is not None and around.plain:
@@ -294,6 +323,26 @@ def leave_steps(scope: Scope, error: BaseException | None) -> Steps[None]:
     if scope.savepoint is not None:
         return _leave_savepoint(scope, error)
     return _leave_session(scope, error)
+
+
+def may_end_at_once(scope: Scope) -> bool:
+    """Whether nothing keeps a unit of its own from committing, and nothing of it is left to be told or undone. Its
+    driver then looks whether its session has anything to flush, to commit or to close."""
+    return (
+        scope.state is _OPEN
+        and scope.joined is None
+        and scope.savepoint is None
+        and scope.doom is None
+        and not scope.parts
+    )
+
+
+def end_at_once(scope: Scope) -> None:
+    """As `leave_steps` without an error, of a unit of which this was done already: its session had nothing to flush
+    and nothing that a server would have to commit, and is closed."""
+    scope.committed += scope.options.databases
+    scope.state = _COMMITTED
+    scope.closed = True
 
 
 def _leave_joined(scope: Scope, error: BaseException | None) -> Steps[None]:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import dialects
-from .._core.scope import Scope, bounding, hand_over
+from .._core.scope import Scope, bounding, end_at_once, hand_over, may_end_at_once, open_at_once
 from .._core.steps import Classify, Draw, Recall
 from ..errors import (
     AtomicUnavailable,
@@ -39,6 +39,7 @@ from .begins import UNASKED, said_at_begin
 from .control import Control
 from .engines import AnyEngine, EngineRoom
 from .exact_units import ExactUnits
+from .finish import Finish
 from .guard import holding_of
 from .holding import Holding
 from .hook_verbs import HookVerbs
@@ -218,6 +219,25 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             holding.seen.patience = plan.patience
         holding.session = self._make_session(holding, engine, keywords)
         return holding
+
+    def _opens_at_once(self, scope: Scope) -> bool:
+        """Whether the unit was opened, since nothing has to be waited for; else it is opened step by step."""
+        if scope.outer or scope.role is not _PRIMARY:
+            return False
+        plan = self._plans.get(id(scope.options))
+        if plan is None or not plan.at_once:
+            return False
+        open_at_once(scope, self._open)
+        return True
+
+    def _ends_at_once(self, scope: Scope) -> bool:
+        """Whether the unit was ended, since its session has nothing that a server would have to do; else it is ended
+        step by step."""
+        holding: Any = scope.holding
+        if not (may_end_at_once(scope) and Finish.at_once(holding)):
+            return False
+        end_at_once(scope)
+        return True
 
     def _plan_of(self, scope: Scope, transaction: bool) -> Plan:
         options = scope.options

@@ -24,7 +24,7 @@ from . import known
 from .grace import hear
 from .guard import Shorter, refuse_open_savepoint
 from .holding import Holding
-from .places import PROCESS
+from .places import PROCESS, current_task
 from .taking import give_back
 
 __all__ = ["Finish", "is_heard_by_others"]
@@ -129,6 +129,46 @@ class Finish:
         ):
             return False
         holding.leaving = True
+        return session.end_plainly()
+
+    @staticmethod
+    def at_once(holding: Holding) -> bool:
+        """End the session of a unit for good, with the connection that it may have been lent, if nothing has to be sent
+        for that, or told to anybody. False if something has; then nothing was done."""
+        session, seen = holding.sync, holding.seen
+        if (
+            type(session) is not Shorter
+            or session._new
+            or session._deleted
+            or holding.rolled_back
+            or holding.at_end is not None
+            or holding.flight is not None
+            or holding.connections
+            or seen.lost is not None
+            or seen.aborted is not None
+            or seen.deadline_at is not None
+            or holding.process is not PROCESS.process
+        ):
+            return False
+        if holding.user != get_ident():
+            running = holding.running
+            if running is None or running() is not current_task():
+                return False
+        objects = session.__dict__.get("identity_map")
+        if objects:
+            return False
+        transaction = session._transaction
+        if transaction is None:
+            if holding.access is _WRITE and seen.in_transaction and is_heard_by_others(session):
+                return False
+            holding.leaving = True
+        elif holding.awaits or seen.in_transaction or not _is_plain(session, transaction):
+            return False
+        else:
+            holding.leaving = True
+            if not give_back(transaction, holding):
+                return False
+            hear()
         return session.end_plainly()
 
     @staticmethod

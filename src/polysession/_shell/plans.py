@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy.engine import Connection, Engine
 
+from .._core.scope import may_open_at_once
 from ..options import Access, UnitOptions
 from ..policy import routing
 from ..topology import Database, Endpoint, Pooler, Role
@@ -39,7 +40,7 @@ class Part(NamedTuple):
 class Plan:
     """Where a unit runs, and what its connections are told. Written once, by the first unit that has engines."""
 
-    __slots__ = ("at_begin", "endpoints", "options", "parts", "patience", "told", "transaction")
+    __slots__ = ("at_begin", "at_once", "endpoints", "options", "parts", "patience", "told", "transaction")
 
     def __init__(self, options: UnitOptions, transaction: bool, parts: tuple[Part, ...]) -> None:
         self.options = options
@@ -50,6 +51,8 @@ class Plan:
         """How long a transaction may be open without a statement before that is told."""
         self.told: dict[str, dict[str, Any]] | None = None
         """By database, what a session is told of its transaction."""
+        self.at_once = transaction and may_open_at_once(options)
+        """It is opened without a step that waits, where no unit is around it."""
         self.at_begin: Callable[[Connection], None] | None = None
 
     def complete(self, engines: Mapping[str, Engine]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,17 @@ import pytest
 
 from polysession._core.hooks import Hook, Moment
 from polysession._core.outcome import Marked
-from polysession._core.scope import Scope, enter_steps, find_open, leave_steps, open_inside
+from polysession._core.scope import (
+    Scope,
+    end_at_once,
+    enter_steps,
+    find_open,
+    leave_steps,
+    may_end_at_once,
+    may_open_at_once,
+    open_at_once,
+    open_inside,
+)
 from polysession._core.states import State
 from polysession._core.steps import (
     Classify,
@@ -27,6 +37,7 @@ from polysession._core.steps import (
     Restore,
     Rollback,
     Savepoint,
+    TakeKey,
 )
 from polysession.errors import CommitUnknown, JoinRefused, PartialCommit, UnitRolledBack
 from polysession.facts import Origin, Outcome
@@ -206,6 +217,83 @@ def test_a_savepoint_that_cannot_be_set_dooms_the_unit_around_it() -> None:
     assert ended.names == "Rollback Close"
     assert isinstance(ended.error, UnitRolledBack)
     assert ended.error.__cause__ is played.error
+
+
+ASKED: list[dict[str, Any]] = [
+    {},
+    {"access": Access.READ},
+    {"access": Access.READ, "snapshot": True},
+    {"deadline": 5.0},
+    {"exact": True},
+    {"exact": True, "key": "once"},
+    *({"propagation": mode} for mode in Propagation),
+]
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_at_once_is_what_one_step_does(asked: dict[str, Any]) -> None:
+    """A unit may be opened at once exactly if that is one step, with a transaction; and is the same then."""
+    stepwise, scope = scope_of(**asked), scope_of(**asked)
+    played = play(enter_steps(stepwise), {**FINE, Ready: None, TakeKey: None})
+    one = played.error is None and played.steps == [Open(stepwise, transaction=True)]
+    assert may_open_at_once(scope.options) is one
+    if one:
+        asked_for: list[Any] = []
+
+        def open_(*given: Any) -> str:
+            asked_for.append(given)
+            return "holding"
+
+        open_at_once(scope, open_)
+        assert asked_for == [(scope, True)]
+        assert state_of(scope) == state_of(stepwise)
+        assert may_end_at_once(scope)
+
+
+def state_of(scope: Scope) -> list[Any]:
+    """Everything that a unit has, but who it is."""
+    return [getattr(scope, name) for name in scope.__struct_fields__]
+
+
+def test_what_cannot_be_opened_at_once_was_never_begun() -> None:
+    """As step by step; and an interrupt after its session was made leaves something to end."""
+
+    def fail(scope: Scope, transaction: bool) -> None:
+        raise OSError("no")
+
+    def interrupt(scope: Scope, transaction: bool) -> None:
+        scope.holding = "holding"
+        raise KeyboardInterrupt
+
+    scope = scope_of()
+    with pytest.raises(OSError, match="no"):
+        open_at_once(scope, fail)
+    assert (scope.holding, scope.outcome) == (None, Outcome.ROLLED_BACK)
+    scope = scope_of()
+    with pytest.raises(KeyboardInterrupt):
+        open_at_once(scope, interrupt)
+    assert leave(scope, KeyboardInterrupt()).names == "Rollback Close"
+
+
+def test_ended_at_once_is_ended_step_by_step() -> None:
+    """It has committed, and there is nothing left to do."""
+    stepwise, scope = entered(), entered()
+    assert leave(stepwise).error is None
+    end_at_once(scope)
+    assert state_of(scope) == state_of(stepwise)
+    assert not may_end_at_once(scope)
+
+
+def test_what_is_to_be_told_or_undone_does_not_end_at_once() -> None:
+    """A part of another unit, one with a part that is open, one that is doomed, one that is not open."""
+    outer = entered()
+    joined = entered(outer)
+    assert not may_end_at_once(joined)
+    assert not may_end_at_once(outer)
+    assert leave(joined, ValueError()).error is None
+    assert not may_end_at_once(outer)
+    assert not may_end_at_once(entered(entered(), propagation=Propagation.NESTED))
+    assert not may_end_at_once(scope_of())
 
 
 def test_the_open_unit_is_found_by_database_owner_and_state() -> None:

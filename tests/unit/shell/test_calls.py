@@ -72,7 +72,8 @@ def test_calls_at_the_asynchronous_door(tmp_path: Path) -> None:
 
 
 def test_calls_of_an_exact_outcome(tmp_path: Path) -> None:
-    """A unit that writes makes few calls more if it knows its outcome, and one that reads makes none."""
+    """A unit that writes makes few calls more if it knows its outcome: it is opened step by step, since the table of
+    outcomes has to be there; and one that reads makes none."""
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     outcome.make_table(url)
     with outcome.Threads(url, "plain") as plain, outcome.Threads(url, "exact") as exact:
@@ -80,7 +81,7 @@ def test_calls_of_an_exact_outcome(tmp_path: Path) -> None:
             side.run("write", 20)
             side.run("read", 20)
         written, read = (outcome.count(exact, work) - outcome.count(plain, work) for work in ("write", "read"))
-    assert 0 < written <= 13
+    assert 0 < written <= 22
     assert read <= 0
 
 
