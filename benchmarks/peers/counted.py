@@ -49,6 +49,7 @@ def measure(url: str, driver: str, door: str, effort: Effort) -> list[Row]:
         options = ["-q", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out"]
         program = f"import sys; from {__name__} import main; main(*sys.argv[1:])"
         child = [sys.executable, "-c", program, url, driver, door, folder, str(effort.counted)]
+        child += ["others"] if effort.counts_others else []
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         done = subprocess.run([found, *options, *child], stdout=subprocess.PIPE, check=True, env=environment)
     rows: list[Row] = json.loads(done.stdout)
@@ -59,12 +60,17 @@ def _row(work: str, where: str, side: str, counted: float) -> Row:
     return {"kind": "instructions", "work": work, "where": where, "side": side, "value": round(counted, 1)}
 
 
-def _threads(counter: Counter, url: str, where: str, times: int) -> Iterator[Row]:
+def _threads(folder: Path, url: str, where: str, times: int, *, others: bool) -> Iterator[Row]:
+    chosen = _SIDES if others else _SIDES[:1]
     with ExitStack() as stack:
-        works = entered(stack, {side: threads.SIDES[side] for side in _SIDES}, url, 1)
+        works = entered(stack, {side: threads.SIDES[side] for side in chosen}, url, 1)
+        counter = Counter(folder)  # from here on all is slow
         for side, known in works.items():
             for work in (NOTHING, READ):
                 yield _row(work, where, side, counter.of(known[work], times))
+        yield _row(ORIGIN, where, threads.OURS, counter.of(_ask, times))
+        if not others:
+            return
         engine = sa.create_engine(url)
         stack.callback(engine.dispose)
 
@@ -73,7 +79,6 @@ def _threads(counter: Counter, url: str, where: str, times: int) -> Iterator[Row
                 session.connection()
 
         yield _row(NOTHING, where, WITH_CONNECTION, counter.of(connected, times))
-        yield _row(ORIGIN, where, threads.OURS, counter.of(_ask, times))
         yield _row(ORIGIN, where, STACK, counter.of(lambda: traceback.extract_stack(limit=5), times))
 
 
@@ -81,24 +86,25 @@ def _ask() -> object:
     return caller(0)
 
 
-async def _tasks(counter: Counter, url: str, where: str, driver: str, times: int) -> list[Row]:
+async def _tasks(folder: Path, url: str, where: str, driver: str, times: int, *, others: bool) -> list[Row]:
+    chosen = _SIDES_ASYNC if others else _SIDES_ASYNC[:1]
     rows: list[Row] = []
     async with AsyncExitStack() as stack:
         known: Mapping[str, tasks.MakeAsync] = tasks.sides(driver)
-        works = await entered_async(stack, {side: known[side] for side in _SIDES_ASYNC if side in known}, url, 1)
+        works = await entered_async(stack, {side: known[side] for side in chosen if side in known}, url, 1)
+        counter = Counter(folder)
         for side, mine in works.items():
             for work in (NOTHING, READ):
                 rows.append(_row(work, where, side, await counter.of_async(mine[work], times)))
     return rows
 
 
-def main(url: str, driver: str, door: str, folder: str, times: str) -> None:
+def main(url: str, driver: str, door: str, folder: str, times: str, *others: str) -> None:
     """What is run below callgrind: prints the rows."""
     gc.disable()
     logging.disable()  # callgrind is slow, and the units stay open for so long that it is told
-    counter = Counter(Path(folder))
     if door == "threads":
-        rows = list(_threads(counter, url, driver, int(times)))
+        rows = list(_threads(Path(folder), url, driver, int(times), others=bool(others)))
     else:
-        rows = asyncio.run(_tasks(counter, url, f"{driver}, asyncio", driver, int(times)))
+        rows = asyncio.run(_tasks(Path(folder), url, f"{driver}, asyncio", driver, int(times), others=bool(others)))
     print(json.dumps(rows))

@@ -34,6 +34,8 @@ class Effort:
     engines: int
     counted: int
     """Units whose instructions are counted; 0: none are."""
+    counts_others: bool = True
+    """Those of the others are counted too."""
 
 
 FULL: Final = Effort(
