@@ -367,10 +367,10 @@ def _agreed(idle: int, database: FreshDatabase) -> dict[str, int]:
     }
 
 
-def _settled(count: Callable[[], int], wanted: int, seconds: float = _PATIENCE) -> int:
+def _settled(count: Callable[[], int], wanted: int, seconds: float | None = None) -> int:
     """What `count` says when it says `wanted`, or when the time is up: a server ends connections in its own time."""
     try:
-        wait_until(lambda: count() == wanted, seconds, every=0.02)
+        wait_until(lambda: count() == wanted, _PATIENCE if seconds is None else seconds, every=0.02)
     except TimeoutError:
         return count()
     return wanted

@@ -42,6 +42,8 @@ NAME: Final = "forks"
 TARGETS: Final = ("sqlite", "pg18", "mariadb")
 _LASTS: Final = 20.0
 """Seconds after which a child or thread counts as hanging."""
+_CONTROL_LASTS: Final = 5.0
+"""The same for the control in the quick profile; it hangs nearly always."""
 _ASK: Final = sa.text("select cast(:number as integer)")
 
 Unit = Callable[[int], int]
@@ -89,12 +91,17 @@ def _child(work: Callable[[Tally], None]) -> tuple[int, int]:
         os._exit(0)
 
 
-def _gather(children: list[tuple[int, int]], tally: Tally) -> None:
+def _gather(
+    children: list[tuple[int, int]],
+    tally: Tally,
+    lasts: float = _LASTS,
+    kill: Callable[[int, int], None] = os.kill,
+) -> None:
     for child, reading in children:
-        until = time.monotonic() + _LASTS
+        until = time.monotonic() + lasts
         while not os.waitpid(child, os.WNOHANG)[0]:
             if time.monotonic() > until:
-                os.kill(child, 9)
+                kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 tally.ends["errors"] += 1
                 tally.ends["hangs"] += 1
@@ -254,6 +261,7 @@ def _loops_side_by_side(side: AsyncSessions | AsyncEngine, times: int) -> Tally:
 def run(profile: Profile, seed: int) -> Result:
     """Each way to fork, and both ways with loops, on each engine; then the control."""
     forks, row_of_loops, beside = (2, 20, 3) if profile.name == "quick" else (10, 1000, 20)
+    lasts = _CONTROL_LASTS if profile.name == "quick" else _LASTS
     cells: list[Row] = []
     control: list[Row] = []
     servers = Servers()
@@ -287,9 +295,13 @@ def run(profile: Profile, seed: int) -> Result:
                 judge(_said(_loops_in_a_row), cells, _loops_in_a_row(door, row_of_loops))
                 judge(_said(_loops_side_by_side), cells, _loops_side_by_side(door, beside))
                 if target != "sqlite":  # a file has no other side that a child could confuse
-                    judge(_said(_preloaded), control, _apart(partial(_preloaded, partial(_Engine, _driver(url, 0)), 1)))
+                    judge(
+                        _said(_preloaded),
+                        control,
+                        _apart(partial(_preloaded, partial(_Engine, _driver(url, 0)), 1), lasts),
+                    )
                     engine = create_async_engine(_driver(url, 1), pool_size=3)
-                    judge(_said(_loops_in_a_row), control, _apart(partial(_loops_in_a_row, engine, 5)))
+                    judge(_said(_loops_in_a_row), control, _apart(partial(_loops_in_a_row, engine, 5), lasts))
     finally:
         servers.close()
     counts = {
@@ -313,16 +325,17 @@ def run(profile: Profile, seed: int) -> Result:
     )
 
 
-def _apart(way: Callable[[], Tally]) -> Tally:
+def _apart(way: Callable[[], Tally], lasts: float) -> Tally:
     """Run the control in a process of its own, since it may hang or be broken afterwards."""
     tally = Tally()
 
     def work(own: Tally) -> None:
+        os.setpgrp()  # ended with its own children: they have the other end of the pipe
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, 2)
         own.ends.update(way().ends)
 
-    _gather([_child(work)], tally)
+    _gather([_child(work)], tally, lasts, os.killpg)
     return tally
 
 

@@ -54,12 +54,13 @@ def pytest_runtestloop() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the target they are parametrized with."""
+    """Mark tests by the target they are parametrized with, and begin with the slow ones."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         target = callspec.params.get("target") if callspec else None
         if isinstance(target, str) and (mark := mark_of(target)) != "sqlite":
             item.add_marker(mark)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # or the last of them ends alone
 
 
 @pytest.hookimpl(optionalhook=True)

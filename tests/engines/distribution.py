@@ -7,6 +7,7 @@ same, but have no effect with pytest 9.2 (pytest-xdist issue 1386, open in Novem
 from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it has no types
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped] # as above
 
 __all__ = ["OneCluster"]
 
@@ -16,3 +17,13 @@ class OneCluster(LoadScopeScheduling):  # type: ignore[misc] # as above
 
     def _split_scope(self, nodeid: str) -> str:
         return "galera" if "galera" in nodeid else nodeid
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """As there, and forget a unit that is done: after each test all that are remembered are counted."""
+        nodeid = self.registered_collections[node][item_index]
+        units = self.assigned_work[node]
+        scope = self._split_scope(nodeid)
+        units[scope][nodeid] = True
+        if all(units[scope].values()):
+            del units[scope]
+        self._reschedule(node)

@@ -18,6 +18,8 @@ from tests.engines.targets import Servers
 
 UNITS = 60
 """For each cell: all of them take about 30 seconds of one core."""
+LOST_FOR_EVER = 0.5
+"""Seconds that a control waits for what does not come."""
 
 
 def quick(target: str) -> list[Cell]:
@@ -54,13 +56,15 @@ def test_a_defect_is_found(monkeypatch: pytest.MonkeyPatch, servers: Servers, as
     (cell,) = (cell for cell in quick("sqlite") if cell.exit == "generator" and cell.asynchronous is asynchronous)
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # what the defect leads to
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(exits, "_PATIENCE", LOST_FOR_EVER)
     wrong = judge(exits.run_cell(cell, servers, "ours", UNITS, seed=20), UNITS)
     gc.collect()
     assert wrong
 
 
-def test_sessions_that_nobody_closes_are_found(servers: Servers) -> None:
+def test_sessions_that_nobody_closes_are_found(monkeypatch: pytest.MonkeyPatch, servers: Servers) -> None:
     """The control: our own door, with owners that keep their sessions."""
+    monkeypatch.setattr(exits, "_PATIENCE", LOST_FOR_EVER)
     row = exits.run_forgetful(servers)
     assert row.held
     assert judge_controls([], row) == []
