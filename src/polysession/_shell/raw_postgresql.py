@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 from . import first_flight
+from .giving_way import waiting_cursor
 from .grace import finishing
 from .raw_judge import judge_of, judging, refusing
 from .readonly import CHANGED, mode_of, refused
@@ -65,7 +66,8 @@ def psycopg_connection(asynchronous: bool) -> Any:
 
         @cursor_factory.setter
         def cursor_factory(self, factory: Any) -> None:
-            self.polysession_lent = first_flight.base_of(factory)  # each of its statements runs on its own
+            # each of its statements runs on its own
+            self.polysession_lent = waiting_cursor(first_flight.base_of(factory))
             self._judging_factory = judging_factory(factory)
 
         @property

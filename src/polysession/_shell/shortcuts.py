@@ -113,6 +113,12 @@ def _flies_together(engine: Engine) -> bool:
     return _pool(engine).lends is True and can_fly(engine)
 
 
+def _gives_way(engine: Engine) -> bool:
+    from .giving_way import gives_way  # whoever uses another driver needs none of it
+
+    return _pool(engine).lends is True and gives_way()
+
+
 def _pool(engine: Engine) -> Any:
     return engine.pool
 
@@ -187,6 +193,13 @@ SHORTCUTS: Final = (
         "connections lent to read units, and psycopg in a version that was read",
         "batch() executes them one after the other",
         _flies_together,
+        Access.READ,
+    ),
+    Shortcut(
+        "prepared reads that give way to other threads only while they wait",
+        "connections lent to read units, psycopg in a version that was read, and its own way to wait, in threads",
+        "psycopg gives way at each of its steps",
+        lambda engine: engine.dialect.driver == "psycopg" and not engine.dialect.is_async and _gives_way(engine),
         Access.READ,
     ),
     Shortcut(

@@ -28,6 +28,7 @@ TAKEN = "a unit's connection taken and given back past SQLAlchemy's tables"
 PLAIN_COMMIT = "COMMIT past the session's own steps"
 EARLY = "COMMIT in the flight of the last statement, for units that ask for it"
 TOGETHER = "the queries of batch() in one flight"
+GIVES_WAY = "prepared reads that give way to other threads only while they wait"
 PREPARED = "the row of an exact outcome prepared"
 ONE_THREAD = "the whole unit of run_sync() in one thread"
 
@@ -82,18 +83,18 @@ def test_a_pooler_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 
 def test_which_driver(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """COMMIT leaves early by psycopg; one flight and a prepared row are psycopg's, without a pooler; one thread for a
-    unit is aiosqlite's."""
+    """COMMIT leaves early by psycopg; one flight, a prepared row and reads that give way in one place are psycopg's,
+    without a pooler; one thread for a unit is aiosqlite's."""
     url = "postgresql+{}://nowhere.invalid/orders"
     file = tmp_path / "polysession.toml"
     file.write_text(f'[databases.orders]\nurl = "{url.format("psycopg")}"\npooler = "transaction"\n')
-    ways = (EARLY, TOGETHER, PREPARED, ONE_THREAD)
+    ways = (EARLY, TOGETHER, PREPARED, GIVES_WAY, ONE_THREAD)
     for source, used in {
-        url.format("psycopg"): (True, True, True, False),
-        str(file): (True, False, False, False),
-        url.format("asyncpg"): (False, False, False, False),
-        "sqlite+aiosqlite://": (False, False, False, True),
-        "sqlite+pysqlite://": (False, False, False, False),
+        url.format("psycopg"): (True, True, True, True, False),
+        str(file): (True, False, False, False, False),
+        url.format("asyncpg"): (False, False, False, False, False),
+        "sqlite+aiosqlite://": (False, False, False, False, True),
+        "sqlite+pysqlite://": (False, False, False, False, False),
     }.items():
         said = told(capsys, source)
         assert tuple(said[way] for way in ways) == used
