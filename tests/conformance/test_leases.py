@@ -202,7 +202,7 @@ async def test_an_answer_that_is_not_looked_at_yet_holds_nothing(cell: Cell) -> 
 
 async def test_what_must_stay_is_not_taken_back(cell: Cell) -> None:
     """A snapshot, a connection that somebody took out of the session, and one with a trace of the unit stay with it."""
-    door = cell.door(pool={"size": 1, "checkout_timeout": 0.5})
+    door = cell.door(pool={"size": 1, "checkout_timeout": 0.25})
 
     async def snapshot(session: Any) -> None:
         await session.scalar(VALUE)

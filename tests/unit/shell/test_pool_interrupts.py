@@ -488,6 +488,8 @@ def _interrupt_everywhere(
             kept.pop()  # it holds the connection itself
         wait_until(lambda: Begun.ended == Begun.begun, 30, what="nothing is being opened", every=0)
         _check(bench, f"{scene.__name__}, interrupted at {event} {number}")
+        if kept:
+            kept[-1] = KeyboardInterrupt()  # in its place: the next bench has nothing of what this one keeps
     return number
 
 

@@ -101,19 +101,17 @@ def test_what_is_freed_is_left_alone() -> None:
     free(later)
 
 
-def test_the_thread_ends_when_there_is_nothing_to_watch(monkeypatch: object) -> None:
+def test_the_thread_ends_when_there_is_nothing_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """And another one is begun when there is."""
     dog = watchdog._Watchdog()
-    watchdog._current.dog, kept = dog, watchdog._current.dog
-    idle, watchdog._IDLE = watchdog._IDLE, 0.01
-    try:
-        for _ in range(2):
-            held = Held()
-            bound(held, time.monotonic())
-            assert held.severed.wait(10)
-            wait_until(lambda: not dog.runs, what="the thread ended")
-    finally:
-        watchdog._current.dog, watchdog._IDLE = kept, idle
+    monkeypatch.setattr(watchdog._current, "dog", dog)
+    monkeypatch.setattr(watchdog, "_IDLE", 0.01)
+    monkeypatch.setattr(watchdog, "_LINGER", 0.01)
+    for _ in range(2):
+        held = Held()
+        bound(held, time.monotonic())
+        assert held.severed.wait(10)
+        wait_until(lambda: not dog.runs, what="the thread ended")
 
 
 @pytest.mark.parametrize("verb", ["begin", "read"])
