@@ -16,6 +16,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Final,
     Generic,
     Literal,
     NoReturn,
@@ -102,6 +103,12 @@ from .policy.retry import Backoff
 from .topology import Certainty, Endpoint, Role
 
 __all__ = ["Sessions", "Unit"]
+
+_READ: Final = Access.READ
+_WRITE: Final = Access.WRITE
+_PRIMARY: Final = Role.PRIMARY
+_OPEN: Final = State.OPEN
+"""Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -217,7 +224,7 @@ class Sessions(Door):
         extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         if atomic is not True and not flag(atomic, "atomic"):
             extra["atomic"] = False
-        return Unit(self, self._options(Access.WRITE, databases, extra), name, caller())
+        return Unit(self, self._options(_WRITE, databases, extra), name, caller())
 
     def read(
         self,
@@ -241,10 +248,10 @@ class Sessions(Door):
         extra = extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
         if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
-        chosen = Role.PRIMARY if role is Role.PRIMARY else word(Role, role, "role")
-        if chosen is not Role.PRIMARY:
+        chosen = _PRIMARY if role is _PRIMARY else word(Role, role, "role")
+        if chosen is not _PRIMARY:
             extra["role"] = chosen
-        return Unit(self, self._options(Access.READ, databases, extra), name, caller(), role=chosen)
+        return Unit(self, self._options(_READ, databases, extra), name, caller(), chosen)
 
     def run(
         self,
@@ -766,11 +773,10 @@ class Unit(AbstractContextManager[S]):
                 scope.leaver = None
                 self._door._refuse_left(scope, error)
                 return None
-            if scope.state is not State.OPEN and scope.ended:
+            if scope.state is not _OPEN and scope.ended:
                 leave_again(scope, error)
                 return None
             if error is None and self._loop is None and self._door._ends_at_once(scope):
-                self._door._left(scope, caller())
                 if scope.hooks:
                     self._door._told(scope, None)
                 return None

@@ -16,6 +16,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
+    Final,
     Generic,
     Literal,
     NoReturn,
@@ -105,6 +106,11 @@ from .policy.retry import Backoff
 from .topology import Certainty, Endpoint, Role
 
 __all__ = ["AsyncSessions", "AsyncUnit"]
+
+_READ: Final = Access.READ
+_WRITE: Final = Access.WRITE
+_PRIMARY: Final = Role.PRIMARY
+"""Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -222,7 +228,7 @@ class AsyncSessions(Door):
         extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         if atomic is not True and not flag(atomic, "atomic"):
             extra["atomic"] = False
-        return AsyncUnit(self, self._options(Access.WRITE, databases, extra), name, caller())
+        return AsyncUnit(self, self._options(_WRITE, databases, extra), name, caller())
 
     def read(
         self,
@@ -246,10 +252,10 @@ class AsyncSessions(Door):
         extra = extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
         if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
-        chosen = Role.PRIMARY if role is Role.PRIMARY else word(Role, role, "role")
-        if chosen is not Role.PRIMARY:
+        chosen = _PRIMARY if role is _PRIMARY else word(Role, role, "role")
+        if chosen is not _PRIMARY:
             extra["role"] = chosen
-        return AsyncUnit(self, self._options(Access.READ, databases, extra), name, caller(), role=chosen)
+        return AsyncUnit(self, self._options(_READ, databases, extra), name, caller(), chosen)
 
     async def run(
         self,
@@ -900,7 +906,6 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             return None
         self._leaving = True
         if error is None and self._loop is None and self._timer is NO_TIMER and self._door._ends_at_once(scope):
-            self._door._left(scope, caller())
             if scope.hooks:
                 await self._door._told(scope, None)
             return None

@@ -40,9 +40,9 @@ TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
 """Round trips of each work, in the order of `WORKS`."""
 
 INSTRUCTIONS = {
-    (SYNC, "nothing"): 240,
-    (SYNC, "read a row"): 550,
-    (SYNC, "who opened a unit"): 8,
+    (SYNC, "nothing"): 92,
+    (SYNC, "read a row"): 470,
+    (SYNC, "who opened a unit"): 4,
     (PSYCOPG, "nothing"): 305,
     (PSYCOPG, "read a row"): 900,
     (ASYNCPG, "nothing"): 305,

@@ -21,7 +21,7 @@ The rules that must not change:
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -66,6 +66,8 @@ __all__ = [
     "open_at_once",
     "open_inside",
 ]
+
+T = TypeVar("T")
 
 _OPEN: Final = State.OPEN
 _FLUSHING: Final = State.FLUSHING
@@ -248,10 +250,11 @@ def may_open_at_once(options: UnitOptions) -> bool:
     return propagation.decide(options, None) == propagation.OpenNew() and not options.exact and options.key is None
 
 
-def open_at_once(scope: Scope, open_: Callable[[Scope, bool], Holding]) -> None:
-    """As `enter_steps` where `may_open_at_once`: there is one step, that waits for nothing. Raises what it raises."""
+def open_at_once(scope: Scope, open_: Callable[[Scope, T], Holding], plan: T) -> None:
+    """As `enter_steps` where `may_open_at_once`: there is one step, that waits for nothing, and is given `plan`. Raises
+    what it raises."""
     try:
-        scope.holding = open_(scope, True)
+        scope.holding = open_(scope, plan)
     except BaseException:
         if scope.holding is None:
             scope.state = change(scope.state, State.ROLLED_BACK)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 
@@ -28,6 +28,9 @@ __all__ = [
     "without_frames",
     "word",
 ]
+
+_REQUIRED: Final = Propagation.REQUIRED
+"""A member of an enumeration, which Python 3.11 looks for at each use: it is that of nearly every unit."""
 
 E = TypeVar("E", bound=StrEnum)
 P = ParamSpec("P")
@@ -73,7 +76,7 @@ def extra_options(
             do=("give a text", "leave it out: the unit is then called like the function that opens it"),
             attribute="name",
         )
-    if propagation is not Propagation.REQUIRED:
+    if propagation is not _REQUIRED:
         extra["propagation"] = word(Propagation, propagation, "propagation")
     if isolation is not None:
         extra["isolation"] = word(Isolation, str(isolation).upper().replace("_", " "), "isolation")

@@ -29,7 +29,7 @@ from ..errors import (
     DeadlineExceeded,
     RequestRefused,
 )
-from ..facts import AttemptFailed, HoldKind, Origin, Outcome
+from ..facts import AttemptFailed, HoldId, HoldKind, Origin, Outcome
 from ..failures import Failure, Kind, Phase
 from ..options import Access, Propagation, UnitOptions
 from ..policy import routing
@@ -46,7 +46,7 @@ from .hook_verbs import HookVerbs
 from .left_behind import LeftBehind
 from .marking import Trail
 from .outside import BLOCK, refuse_inside
-from .plans import Plan, patience_of, plan_of
+from .plans import Made, Plan, patience_of, plan_of
 from .signs import backend_of, classify, driver_error, was_connecting
 from .standing import owner_key
 from .watch import Watch
@@ -58,6 +58,7 @@ _READ: Final = Access.READ
 _MANDATORY: Final = Propagation.MANDATORY
 _WRITE: Final = Access.WRITE
 _PRIMARY: Final = Role.PRIMARY
+_COMMITTED: Final = Outcome.COMMITTED
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
 
 
@@ -70,7 +71,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         """The checked options; the common case, nothing asked for, is remembered."""
         if BLOCK.get() is not None:
             refuse_inside(self._models, "a unit or session was opened")
-        engines = self._ready_engines
+        if self._engines is None:
+            _ = self._ready_engines  # which says so
         if self._closed:
             raise self._refusal_of_closed()
         self._check_loop()
@@ -88,7 +90,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
                 found = None  # as above
             return found if found is not None else self._remember(access, names, tenant)
         role = extra.pop("role", Role.PRIMARY)
-        databases = engines.topology.resolve(names)
+        databases = self._topology.resolve(names)
         if "exact" not in extra:
             extra.update(self._certainty(databases, access))
         asked = UnitOptions(databases=databases, access=access, **extra)
@@ -101,7 +103,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         found = UnitOptions(databases=databases, access=access, tenant=tenant, **self._certainty(databases, access))
         self._check_options(found, Role.PRIMARY)
         if tenant is not None or not self._have_tenants(databases):
-            self._plans[id(found)] = plan_of(self._topology.databases, found, Role.PRIMARY, transaction=True)
+            plan = self._plans[id(found)] = plan_of(self._topology.databases, found, Role.PRIMARY, transaction=True)
+            plan.is_kept = True
         self._plain[(access, names) if tenant is None else (access, names, tenant)] = found
         return found
 
@@ -164,61 +167,69 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
 
     def _open(self, scope: Scope, transaction: bool, in_thread: bool = False) -> Holding:
         """Make the session of a unit; at the asynchronous door that of one whose work is done `in_thread`."""
+        return self._open_planned(scope, self._plan_of(scope, transaction), in_thread)
+
+    def _open_planned(self, scope: Scope, plan: Plan, in_thread: bool = False) -> Holding:
         options = scope.options
         timed = bounding(scope) if scope.outer else scope
-        plan = self._plan_of(scope, transaction)
-        known = self._ready_engines
-        engines: dict[str, Engine] = {}
-        engine: AnyEngine | None = None
-        for part in plan.parts:
-            engine = known.known(part.key) or known.engine(part.endpoint, part.kind)
-            if not transaction:
-                pooled.check_plain(part.endpoint, engine.dialect.driver, options, scope.name)
-            engines[part.database] = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-        told = plan.told if plan.told is not None else plan.complete(engines)
+        made = (self._engines or self._ready_engines).made().get(plan)
+        if made is None:
+            made = self._made_for(plan, scope.name)
         holding = Holding(
             _UNIT,
             scope.name,
-            tuple(engines),
-            engines,
+            made.names,
+            made.engines,
             options.access,
             scope.origin,
             self._models,
-            self._relay.tell,
-            Watch(
-                timed.options.deadline,
-                timed.deadline_at,
-                in_transaction=transaction and (options.access is _WRITE or options.snapshot),
-            ),
+            self._relay,
+            Watch(timed.options.deadline, timed.deadline_at, plan.in_transaction, timed.deadline_at is not None),
             plan.at_begin,
-            awaits=self.asynchronous and not in_thread,
-            only=next(iter(engines.values())) if len(engines) == 1 else None,
+            True,
+            self.asynchronous and not in_thread,
+            made.only,
             scope=scope,
             repeated=scope.repeats,
             when_left=self._left_behind,
             tenant=options.tenant,
         )
         holding.begin(plan.endpoints)
-        if transaction and options.exact:
+        if plan.transaction and options.exact:
             holding.trail = Trail(options.key)
             holding.seen.heeds = True
         scope.holding = holding  # from here on an interrupt is cleaned up like the end of an open unit
         self._holdings[holding.id] = holding
         holding.announce()
-        keywords: dict[str, Any] = {}
-        if options.access is _READ and transaction and not options.snapshot:
-            holding.leases = []  # where the engines lend at all
-        if holding.only is None:
-            holding.options = told
-            engine = None
-        elif of_the_only_one := told[plan.parts[0].database]:
-            keywords["execution_options"] = of_the_only_one
         if timed is not scope:
             holding.seen.timed = timed
-        if holding.leases is None:
+        if plan.lends:
+            holding.leases = []
+        else:
             holding.seen.patience = plan.patience
-        holding.session = self._make_session(holding, engine, keywords)
+        if made.only is None and plan.told is not None:
+            holding.options = plan.told
+        holding.session = self._make_session(holding, made.bind, made.keywords)
         return holding
+
+    def _made_for(self, plan: Plan, name: str) -> Made:
+        known = self._ready_engines
+        engines: dict[str, Engine] = {}
+        engine: AnyEngine | None = None
+        for part in plan.parts:
+            engine = known.known(part.key) or known.engine(part.endpoint, part.kind)
+            if not plan.transaction:
+                pooled.check_plain(part.endpoint, engine.dialect.driver, plan.options, name)
+            engines[part.database] = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+        told = plan.told if plan.told is not None else plan.complete(engines)
+        keywords: dict[str, Any] = {}
+        only = next(iter(engines.values())) if len(engines) == 1 else None
+        if only is not None and (of_the_only_one := told[plan.parts[0].database]):
+            keywords["execution_options"] = of_the_only_one
+        made = Made(engines, tuple(engines), only, engine if only is not None else None, keywords)
+        if plan.is_kept:
+            known.made()[plan] = made
+        return made
 
     def _opens_at_once(self, scope: Scope) -> bool:
         """Whether the unit was opened, since nothing has to be waited for; else it is opened step by step."""
@@ -227,16 +238,23 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         plan = self._plans.get(id(scope.options))
         if plan is None or not plan.at_once:
             return False
-        open_at_once(scope, self._open)
+        open_at_once(scope, self._open_planned, plan)
         return True
 
     def _ends_at_once(self, scope: Scope) -> bool:
-        """Whether the unit was ended, since its session has nothing that a server would have to do; else it is ended
-        step by step."""
+        """Whether the unit was ended here, in the frame of its door's own, since its session has nothing that a server
+        would have to do; else it is ended step by step."""
         holding: Any = scope.holding
         if not (may_end_at_once(scope) and Finish.at_once(holding)):
             return False
         end_at_once(scope)
+        units = self._current.get()  # as `_left`
+        if units and units[0] is scope:
+            self._current.set(units[1:])
+        elif scope in units:
+            self._current.set(tuple(unit for unit in units if unit is not scope))
+        holding.end(_COMMITTED, places.caller(2))
+        self._holdings.pop(holding.id, None)
         return True
 
     def _plan_of(self, scope: Scope, transaction: bool) -> Plan:
@@ -359,8 +377,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             Access.WRITE,
             origin,
             self._models,
-            self._told_end,
-            Watch(None, None, in_transaction=True),
+            self._relay,
+            Watch(None, None, True, False),
             said_at_begin(UNASKED, True, engine),
             strict=strict,
             awaits=self.asynchronous,
@@ -374,15 +392,14 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         holding.seen.patience = patience_of(endpoint)
         self._holdings[holding.id] = holding
         holding.when_left = self._left_behind
+        holding.when_told = self._forget
         self._watch(session, holding)
         sync = session.sync_session if self.asynchronous else session
         sync._polysession_holding = holding
         holding.announce()
 
-    def _told_end(self, fact: Any) -> None:
-        self._relay.tell(fact)
-        if not hasattr(fact, "kind"):
-            self._holdings.pop(fact.hold, None)
+    def _forget(self, hold: HoldId) -> None:
+        self._holdings.pop(hold, None)
 
     def _begin_close(self) -> EngineRoom | None:
         """Refuse new work; the engines to dispose of, or None if there is nothing to do."""

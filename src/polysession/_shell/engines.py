@@ -58,6 +58,7 @@ from .unlogged import hide_rows
 from .uses import ASKING, FREE, REPEAT
 
 if TYPE_CHECKING:
+    from .plans import Made, Plan
     from .upkeep import Upkeep
 
 __all__ = ["AnyEngine", "EngineRoom"]
@@ -73,13 +74,14 @@ _AGAIN = 0.002
 class _Set:
     """The engines of one process and, for asyncio, one event loop."""
 
-    __slots__ = ("engines", "last_act", "loop", "process", "rooms")
+    __slots__ = ("engines", "last_act", "loop", "made", "process", "rooms")
 
     def __init__(self, process: Process, loop: asyncio.AbstractEventLoop | None) -> None:
         self.process = process
         self.loop = weakref.ref(loop) if loop is not None else None
         self.engines: dict[_Key, AnyEngine] = {}
         self.rooms: dict[str, Room] = {}
+        self.made: dict[Plan, Made] = {}
         self.last_act = _last_act(self.engines) if loop is not None else None
         if self.last_act is not None:
             with suppress(StopIteration):  # it waits for nothing before its yield
@@ -133,6 +135,13 @@ class EngineRoom:
     def known(self, key: _Key) -> AnyEngine | None:
         """As `engine`, by the endpoint's name and the kind; None if it has to be made."""
         return self._here().engines.get(key)
+
+    def made(self) -> dict[Plan, Made]:
+        """What there is for the plans that are kept, in this process and event loop."""
+        sets = self._sets
+        if not self.asynchronous and sets and sets[0].process is PROCESS.process:  # as `_here`
+            return sets[0].made
+        return self._here().made
 
     def check(self, endpoint: Endpoint) -> None:
         """Raise what `engine` would raise for this endpoint; makes nothing."""

@@ -138,15 +138,10 @@ class Finish:
         session, seen = holding.sync, holding.seen
         if (
             type(session) is not Shorter
+            or seen.heeds  # a deadline, a trail, a transaction that is lost or aborted
             or session._new
             or session._deleted
-            or holding.rolled_back
-            or holding.at_end is not None
-            or holding.flight is not None
             or holding.connections
-            or seen.lost is not None
-            or seen.aborted is not None
-            or seen.deadline_at is not None
             or holding.process is not PROCESS.process
         ):
             return False
@@ -159,10 +154,16 @@ class Finish:
             return False
         transaction = session._transaction
         if transaction is None:
-            if holding.access is _WRITE and seen.in_transaction and is_heard_by_others(session):
+            if seen.in_transaction and holding.access is _WRITE and is_heard_by_others(session):
                 return False
             holding.leaving = True
-        elif holding.awaits or seen.in_transaction or not _is_plain(session, transaction):
+        elif (
+            holding.awaits
+            or seen.in_transaction
+            or holding.at_end is not None
+            or holding.flight is not None
+            or not _is_plain(session, transaction)
+        ):
             return False
         else:
             holding.leaving = True

@@ -75,8 +75,7 @@ def _refuse_one(instance: object, state: Any, holding: Holding) -> None:
 
 def _has_tenants(name: str, holding: Holding) -> bool:
     """The unit works in this database as in that of a tenant."""
-    assert holding.opening is not None
-    return f"{name}/tenant-{holding.tenant}" in holding.opening.endpoints
+    return f"{name}/tenant-{holding.tenant}" in holding.endpoints
 
 
 def _came_from(state: Any, holding: Holding) -> Ended | None:

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapper, Session, SessionTransaction
 
 from ..errors import RequestRefused, SessionEnded, UnitOwnsCommit, WrongOwner
 from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome, Owner, TransactionIdled
-from ..observe.live import Progress
+from ..observe.live import Progress, Relay
 from ..options import Access
 from . import grace, owners, places, watchdog
 from .begins import begin_sqlite
@@ -45,6 +45,7 @@ from .watch import Watch, attach
 __all__ = ["Holding", "Models"]
 
 _next_id: Final = cast("Callable[[], HoldId]", itertools.count(1).__next__)
+_NEVER: Final = math.inf
 _UNIT: Final = HoldKind.UNIT
 _WRITE: Final = Access.WRITE
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
@@ -111,7 +112,7 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     access: Access
     origin: Origin
     models: Models
-    tell: Any
+    relay: Relay
     seen: Watch
     at_begin: Callable[[Connection], None] | None = None
     strict: bool = True
@@ -122,8 +123,9 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """The engine of a unit over one database."""
     id: HoldId = msgspec.field(default_factory=_next_id)
     opened_at: float = msgspec.field(default_factory=time.monotonic)
-    opening: HoldOpened | None = None
-    """What is told of its beginning."""
+    endpoints: tuple[str, ...] = ()
+    """Where its databases are."""
+    _opening: HoldOpened | None = None
     session: Session | AsyncSession | None = None
     """Set for units. A session that its owner ends is only watched, so that dropping it can be noticed."""
     sync: Any = None
@@ -179,6 +181,8 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     owner: Owner = NOBODY
     watched: Any = None
     """For `owners`."""
+    when_told: Callable[[HoldId], object] | None = None
+    """Called when its end was told: of a session that its owner ends."""
     watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
     when_left: Callable[[Holding], None] | None = None
     """Sees to it if its owner has ended and left it open. Called in another thread, or in the loop of its task."""
@@ -188,33 +192,61 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
         seen = self.seen
         seen.holding = seen.timed = self
         self.process = PROCESS.process
-        self.take_over()
-        self.opening = HoldOpened(
-            self.id,
-            self.kind,
-            self.name,
-            self.databases,
-            endpoints,
-            self.access,
-            self.owner,
-            self.origin,
-            self.opened_at,
-            self.tenant,
-        )
+        self.endpoints = endpoints
+        if asyncio._get_running_loop() is None and self.strict:  # as `_belong`, for a unit of threads
+            owner = self.owner = places.here_now(None)
+            self.thread = self.user = owner.thread
+        else:
+            self._belong()
+
+    @property
+    def opening(self) -> HoldOpened:
+        """What is told of its beginning; made when somebody asks for it."""
+        told = self._opening
+        if told is None:
+            told = self._opening = HoldOpened(
+                self.id,
+                self.kind,
+                self.name,
+                self.databases,
+                self.endpoints,
+                self.access,
+                self.owner,
+                self.origin,
+                self.opened_at,
+                self.tenant,
+            )
+        return told
 
     def announce(self) -> None:
         """Tell that it was opened; when its maker knows it, so that an interrupt cannot leave it behind."""
-        self.tell(self.opening)
+        relay = self.relay
+        if relay.is_alone:
+            relay.live.opened(self.id, self)
+        else:
+            relay.tell(self.opening)
+
+    def tell(self, fact: Fact) -> None:
+        """Tell everybody."""
+        self.relay.tell(fact)
 
     def take_over(self) -> None:
         """Belong to the thread or task that runs now."""
+        _ = self.opening  # as it was opened
+        self._belong()
+
+    def _belong(self) -> None:
         task = current_task()
-        owner = self.owner = places.here(task)
+        owner = self.owner = places.here_now(task)
         self.thread = owner.thread
-        self.task = weakref.ref(task) if task is not None else None
         is_free = self.strict and self.ended is None
-        self.user = owner.thread if task is None and is_free else 0
-        self.running = self.task if is_free else None
+        if task is None:
+            self.task = self.running = None
+            self.user = owner.thread if is_free else 0
+        else:
+            self.task = weakref.ref(task)
+            self.user = 0
+            self.running = self.task if is_free else None
         if self.watched is not None:
             owners.forget(self)
             owners.watch(self, task)
@@ -505,20 +537,27 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
         self.session = self.sync = self.taken = self.scope = None
         if asking.asker is self:
             asking.asker = None  # it asked for a bind and for no connection
-        if self.seen.bound_at < math.inf:
-            watchdog.free(self.seen)
-        if type(self.watched) is dict:  # in a hurry, as `owners.forget`
-            self.watched.pop(id(self), None)
-            self.watched = None
-        elif self.watched is not None:
-            owners.forget(self)
-        fact: Fact = HoldEnded(self.id, self.ended, time.monotonic())
-        self.tell(fact)
+        seen = self.seen
+        if seen.bound_at < _NEVER:
+            watchdog.free(seen)
+        watched = self.watched
+        if watched is not None:
+            if type(watched) is dict:  # in a hurry, as `owners.forget`
+                watched.pop(id(self), None)
+                self.watched = None
+            else:
+                owners.forget(self)
+        relay = self.relay
+        if relay.is_alone:
+            relay.live.ended(self.id, self.ended)
+        else:
+            relay.tell(HoldEnded(self.id, self.ended, time.monotonic()))
         self.told = True
+        if self.when_told is not None:
+            self.when_told(self.id)
         if self.kind is _UNIT:  # no circle is left for the garbage collector
-            seen = self.seen
             if seen.timed is self or getattr(seen.timed, "holding", None) is self:
-                seen.timed = self.opening
+                seen.timed = self.opening if seen.deadline_at is not None else None
             del seen.holding
         self.watch = None  # last: if an interrupt came before, the end is told when the session is dropped
 

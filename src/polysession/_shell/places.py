@@ -13,7 +13,7 @@ from greenlet import getcurrent
 
 from ..facts import Origin, Owner
 
-__all__ = ["NOBODY", "NOBODYS", "PROCESS", "Process", "caller", "current_task", "here", "is_the_users"]
+__all__ = ["NOBODY", "NOBODYS", "PROCESS", "Process", "caller", "current_task", "here", "here_now", "is_the_users"]
 
 _NOT_THE_USERS: Final = (__name__.partition(".")[0] + ".", "sqlalchemy.", "sqlmodel.")
 """Packages whose frames stand between the user's code and us."""
@@ -105,7 +105,10 @@ def current_task() -> asyncio.Task[object] | None:
 
 def here(task: asyncio.Task[object] | None = None) -> Owner:
     """The thread and task that run now; the task need not be given."""
-    thread = threading.current_thread()
-    if task is None:
-        task = current_task()
-    return Owner(PROCESS.process.pid, thread.ident or 0, thread.name, task.get_name() if task is not None else None)
+    return here_now(current_task() if task is None else task)
+
+
+def here_now(task: asyncio.Task[object] | None) -> Owner:
+    """As `here`, for who knows which task runs, or that none does."""
+    name = threading.current_thread().name
+    return Owner(PROCESS.process.pid, threading.get_ident(), name, None if task is None else task.get_name())

@@ -20,9 +20,10 @@ from ..topology import Database, Endpoint, Pooler, Role
 from .begins import said_at_each_begin, told_options
 from .uses import FREE, REPEAT
 
-__all__ = ["Part", "Plan", "patience_of", "plan_of"]
+__all__ = ["Made", "Part", "Plan", "patience_of", "plan_of"]
 
 _READ: Final = Access.READ
+_WRITE: Final = Access.WRITE
 _REPLICA: Final = Role.REPLICA
 
 
@@ -37,10 +38,26 @@ class Part(NamedTuple):
     """Of its engine."""
 
 
+class Made(NamedTuple):
+    """What there is for a plan in a process and event loop."""
+
+    engines: Mapping[str, Engine]
+    names: tuple[str, ...]
+    only: Engine | None
+    """The engine of a unit over one database."""
+    bind: Any
+    """What its session is given for it: for asyncio an `AsyncEngine`."""
+    keywords: dict[str, Any]
+    """With which its session is made."""
+
+
 class Plan:
     """Where a unit runs, and what its connections are told. Written once, by the first unit that has engines."""
 
-    __slots__ = ("at_begin", "at_once", "endpoints", "options", "parts", "patience", "told", "transaction")
+    __slots__ = (
+        "at_begin", "at_once", "endpoints", "in_transaction", "is_kept", "lends", "options", "parts", "patience",
+        "told", "transaction",
+    )  # fmt: skip
 
     def __init__(self, options: UnitOptions, transaction: bool, parts: tuple[Part, ...]) -> None:
         self.options = options
@@ -49,6 +66,12 @@ class Plan:
         self.endpoints = tuple(part.key[0] for part in parts)
         self.patience = min(patience_of(part.endpoint) for part in parts)
         """How long a transaction may be open without a statement before that is told."""
+        self.in_transaction = transaction and (options.access is _WRITE or options.snapshot)
+        """Its statements run in a transaction of the server's, not each on its own."""
+        self.lends = transaction and options.access is _READ and not options.snapshot
+        """Between two statements its connection may serve others, where the engines lend at all."""
+        self.is_kept = False
+        """It is remembered for the next unit that asks for the same."""
         self.told: dict[str, dict[str, Any]] | None = None
         """By database, what a session is told of its transaction."""
         self.at_once = transaction and may_open_at_once(options)

@@ -10,8 +10,9 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy.engine import Connection, Engine
 
 from .. import dialects
@@ -25,9 +26,6 @@ from .loan import Loan
 from .notes import say
 from .signs import kind_of, said_by_server, takes_transaction
 from .sqlite import RAW
-
-if TYPE_CHECKING:
-    from .holding import Holding
 
 __all__ = ["KNOWN", "LIMIT", "Watch", "attach", "watch_of"]
 
@@ -51,83 +49,56 @@ class Limit(NamedTuple):
         return left <= self.seconds and not _lags(self.seconds, left)
 
 
-class Watch:
+class Watch(msgspec.Struct, eq=False):
     """The statements of one holding. Written by its owner alone."""
 
-    __slots__ = (
-        "aborted",
-        "allowed",
-        "began",
-        "bound_at",
-        "bounds",
-        "broken",
-        "deadline_at",
-        "ended",
-        "heeds",
-        "holding",
-        "in_database",
-        "in_transaction",
-        "in_use",
-        "limits",
-        "lost",
-        "patience",
-        "returning",
-        "severed",
-        "spent_before",
-        "statements",
-        "timed",
-        "waited",
-        "wrote",
-    )
-
-    holding: Holding
+    allowed: float | None
+    """Seconds of its deadline."""
+    deadline_at: float | None
+    """In seconds of `time.monotonic()`."""
+    in_transaction: bool
+    """Its statements run in a transaction of the server's, not each on its own."""
+    heeds: bool
+    """Something has to be looked at before each of its statements: a deadline or limit, a transaction that is lost
+    or aborted, a trail to be left, whether it is in use. Set with the first of them: all are one question."""
+    holding: Any = None
     """From its beginning until the end of a unit; then its connections are closed, and nothing more is to be seen."""
-    timed: Any
+    timed: Any = None
     """Whose deadline it is: has its name and the place where it was opened."""
-
-    def __init__(self, deadline: float | None, deadline_at: float | None, *, in_transaction: bool) -> None:
-        self.in_transaction = in_transaction
-        """Its statements run in a transaction of the server's, not each on its own."""
-        self.deadline_at = deadline_at
-        """In seconds of `time.monotonic()`."""
-        self.allowed = deadline
-        self.heeds = deadline_at is not None
-        """Something has to be looked at before each of its statements: a deadline or limit, a transaction that is lost
-        or aborted, a trail to be left, whether it is in use. Set with the first of them: all are one question."""
-        self.bounds: list[tuple[Any, float | None, float | None]] = []
-        """The deadlines around the one in force, while a part of the unit has one of its own."""
-        self.bound_at = math.inf
-        """For threads: when the links of its holding are broken, in seconds of `time.monotonic()`."""
-        self.severed = False
-        """They were."""
-        self.in_use: threading.Lock | None = None
-        """For a session that may change hands: taken while one of its statements is under way."""
-        self.statements = 0
-        self.in_database = 0.0
-        """Seconds in which the database worked or its answer was under way."""
-        self.spent_before = (0, 0.0)
-        """Statements, and seconds in the database, before it got the connection that it has. (Of a unit over several
-        databases: before it got the first one.)"""
-        self.began = 0.0
-        """When its last statement was sent, in seconds of `time.perf_counter()`."""
-        self.ended = math.inf
-        """When that statement was over, or its connection was taken after it; the same clock."""
-        self.patience = math.inf
-        """Seconds for which a transaction may be open without a statement before it is told."""
-        self.returning = False
-        """To a savepoint, which must be whatever the time: what is around it may go on."""
-        self.wrote = False
-        """Something was sent that may change or lock rows. Known on MariaDB and MySQL only."""
-        self.waited = 0.0
-        """Seconds spent waiting for a connection."""
-        self.limits: dict[Engine, float] = {}
-        """What each server was last told a statement may take."""
-        self.lost: BaseException | None = None
-        """After this error the server had rolled back the whole transaction by itself."""
-        self.broken = ""
-        """The error of a statement that has closed its connection, and where it was sent; empty if there was none."""
-        self.aborted: BaseException | None = None
-        """After this error the server answers COMMIT with a rollback, unless a savepoint was returned to."""
+    bounds: list[tuple[Any, float | None, float | None]] = []
+    """The deadlines around the one in force, while a part of the unit has one of its own."""
+    bound_at: float = math.inf
+    """For threads: when the links of its holding are broken, in seconds of `time.monotonic()`."""
+    severed: bool = False
+    """They were."""
+    in_use: threading.Lock | None = None
+    """For a session that may change hands: taken while one of its statements is under way."""
+    statements: int = 0
+    in_database: float = 0.0
+    """Seconds in which the database worked or its answer was under way."""
+    spent_before: tuple[int, float] = (0, 0.0)
+    """Statements, and seconds in the database, before it got the connection that it has. (Of a unit over several
+    databases: before it got the first one.)"""
+    began: float = 0.0
+    """When its last statement was sent, in seconds of `time.perf_counter()`."""
+    ended: float = math.inf
+    """When that statement was over, or its connection was taken after it; the same clock."""
+    patience: float = math.inf
+    """Seconds for which a transaction may be open without a statement before it is told."""
+    returning: bool = False
+    """To a savepoint, which must be whatever the time: what is around it may go on."""
+    wrote: bool = False
+    """Something was sent that may change or lock rows. Known on MariaDB and MySQL only."""
+    waited: float = 0.0
+    """Seconds spent waiting for a connection."""
+    limits: dict[Engine, float] = {}
+    """What each server was last told a statement may take."""
+    lost: BaseException | None = None
+    """After this error the server had rolled back the whole transaction by itself."""
+    broken: str = ""
+    """The error of a statement that has closed its connection, and where it was sent; empty if there was none."""
+    aborted: BaseException | None = None
+    """After this error the server answers COMMIT with a rollback, unless a savepoint was returned to."""
 
     def lose(self, error: BaseException) -> None:
         """After this error the transaction is gone. From any thread."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import msgspec
 
@@ -179,13 +180,21 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
         return self.ok
 
 
+class Opening(Protocol):
+    """What is held, and makes the fact of its beginning when that is asked for."""
+
+    @property
+    def opening(self) -> HoldOpened:
+        """That fact."""
+
+
 class Live:
     """The observer behind `held()` and `counts()`. `progress_of` asks the shell for what it knows of a holding."""
 
     __slots__ = ("_ended", "_lock", "_opened", "_progress_of", "_repeated", "_rows")
 
     def __init__(self, progress_of: Callable[[HoldId], Progress]) -> None:
-        self._rows: dict[HoldId, HoldOpened] = {}
+        self._rows: dict[HoldId, HoldOpened | Opening] = {}
         self._progress_of = progress_of
         # protects the counts and the rows; the garbage collector may end a dropped session, and tell, while it is held
         self._lock = threading.RLock()
@@ -210,12 +219,25 @@ class Live:
             elif isinstance(fact, AttemptFailed) and fact.wait is not None:
                 self._repeated += 1
 
+    def opened(self, hold: HoldId, opening: Opening) -> None:
+        """As `tell` of a beginning, of which the fact is made when somebody asks who holds what."""
+        with self._lock:
+            self._rows[hold] = opening
+            self._opened += 1
+
+    def ended(self, hold: HoldId, outcome: Outcome) -> None:
+        """As `tell` of an end."""
+        with self._lock:
+            if self._rows.pop(hold, None) is not None:
+                self._ended[outcome] += 1
+
     def held(self) -> tuple[Held, ...]:
         """What is held now, oldest first."""
         now = time.monotonic()
         wall = datetime.now(UTC)
         with self._lock:
-            rows = list(self._rows.values())
+            known = list(self._rows.values())
+        rows = [row if isinstance(row, HoldOpened) else row.opening for row in known]
         rows.sort(key=lambda row: row.stamp)
         return tuple(self._held(row, self._progress_of(row.hold), now, wall) for row in rows)
 
@@ -263,11 +285,13 @@ class Relay:
     A transaction that idled is logged, once for each line of code that went on with it.
     """
 
-    __slots__ = ("_idled", "_others", "live")
+    __slots__ = ("_idled", "_others", "is_alone", "live")
 
     def __init__(self, live: Live, others: Iterable[Observer]) -> None:
         self.live: Live = live
         self._others = tuple(others)
+        self.is_alone = not self._others
+        """Nobody but `live` is told: of a beginning or an end it need not be told by a fact."""
         self._idled: set[Origin] = set()
 
     def tell(self, fact: Fact) -> None:

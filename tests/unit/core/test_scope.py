@@ -244,7 +244,7 @@ def test_at_once_is_what_one_step_does(asked: dict[str, Any]) -> None:
             asked_for.append(given)
             return "holding"
 
-        open_at_once(scope, open_)
+        open_at_once(scope, open_, True)
         assert asked_for == [(scope, True)]
         assert state_of(scope) == state_of(stepwise)
         assert may_end_at_once(scope)
@@ -267,11 +267,11 @@ def test_what_cannot_be_opened_at_once_was_never_begun() -> None:
 
     scope = scope_of()
     with pytest.raises(OSError, match="no"):
-        open_at_once(scope, fail)
+        open_at_once(scope, fail, True)
     assert (scope.holding, scope.outcome) == (None, Outcome.ROLLED_BACK)
     scope = scope_of()
     with pytest.raises(KeyboardInterrupt):
-        open_at_once(scope, interrupt)
+        open_at_once(scope, interrupt, True)
     assert leave(scope, KeyboardInterrupt()).names == "Rollback Close"
 
 

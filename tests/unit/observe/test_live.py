@@ -51,6 +51,45 @@ def test_what_was_opened_is_held_until_it_ends() -> None:
     assert ledger.held()[0].state == "state of 2"
 
 
+class Thing:
+    """What is held, and says of its beginning what it is asked."""
+
+    def __init__(self, number: int, stamp: float) -> None:
+        self.asked = 0
+        self._opened = opened(number, stamp)
+
+    @property
+    def opening(self) -> HoldOpened:
+        """The fact of its beginning."""
+        self.asked += 1
+        return self._opened
+
+
+def test_a_fact_is_made_when_somebody_asks() -> None:
+    """What is told without facts is held and counted as what is told by them; no fact is made for nobody."""
+    ledger, told = live(), live()
+    things = [Thing(number, stamp) for number, stamp in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    for number, thing in enumerate(things, 1):
+        ledger.opened(HoldId(number), thing)
+        told.tell(thing._opened)
+    ledger.ended(HoldId(3), Outcome.ROLLED_BACK)
+    ledger.ended(HoldId(3), Outcome.COMMITTED)
+    ledger.ended(HoldId(99), Outcome.COMMITTED)
+    told.tell(ended(3, Outcome.ROLLED_BACK))
+    assert [thing.asked for thing in things] == [0, 0, 0]
+    assert ledger.counts() == told.counts()
+    assert [(row.id, row.name, row.owner, row.place, row.state) for row in ledger.held()] == [
+        (row.id, row.name, row.owner, row.place, row.state) for row in told.held()
+    ]
+    assert [thing.asked for thing in things] == [1, 1, 0]
+
+
+def test_a_relay_says_whether_anybody_else_is_told() -> None:
+    """Only without others a beginning or an end need not be a fact."""
+    assert Relay(live(), ()).is_alone
+    assert not Relay(live(), (Told(),)).is_alone
+
+
 def test_a_row_says_who_where_and_since_when() -> None:
     """Times are seconds and aware points in time; the place is that of the code."""
     ledger = live()

@@ -14,38 +14,38 @@ import pytest
 from benchmarks import outcome, overhead
 
 MORE = {
-    "unit, begin": 0,
-    "unit, read": -4,
+    "unit, begin": -56,
+    "unit, read": -58,
     "statement, begin": -12,
     "statement, read": -11,
-    "unit of 1, begin": -28,
-    "unit of 1, read": -26,
-    "unit of 10, begin": -130,
-    "unit of 10, read": -120,
-    "unit, async begin": -100,
-    "unit, async read": -100,
+    "unit of 1, begin": -43,
+    "unit of 1, read": -74,
+    "unit of 10, begin": -145,
+    "unit of 10, read": -170,
+    "unit, async begin": -170,
+    "unit, async read": -172,
 }
 """Calls that may be added to those of SQLAlchemy's own session on SQLite. Of a statement of aiosqlite nothing is said:
 how often its thread is looked for depends on when it is done."""
 OWN = {
-    "unit, begin": 88,
-    "unit, read": 88,
+    "unit, begin": 36,
+    "unit, read": 36,
     "statement, begin": 4,
     "statement, read": 5,
-    "unit of 1, begin": 132,
-    "unit of 1, read": 137,
-    "unit of 10, begin": 167,
-    "unit of 10, read": 180,
-    "unit of 1 that writes, begin": 133,
-    "unit, async begin": 100,
-    "unit, async read": 98,
+    "unit of 1, begin": 112,
+    "unit of 1, read": 84,
+    "unit of 10, begin": 150,
+    "unit of 10, read": 130,
+    "unit of 1 that writes, begin": 113,
+    "unit, async begin": 43,
+    "unit, async read": 42,
     "statement, async begin": 5,
     "statement, async read": 8,
-    "unit of 1, async begin": 157,
-    "unit of 1, async read": 171,
-    "unit of 10, async begin": 200,
-    "unit of 10, async read": 242,
-    "unit of 1 that writes, async begin": 160,
+    "unit of 1, async begin": 142,
+    "unit of 1, async read": 156,
+    "unit of 10, async begin": 190,
+    "unit of 10, async read": 232,
+    "unit of 1 that writes, async begin": 143,
 }
 """Calls of functions of this package. Those of a statement are exact; a unit has a little room."""
 
@@ -81,7 +81,7 @@ def test_calls_of_an_exact_outcome(tmp_path: Path) -> None:
             side.run("write", 20)
             side.run("read", 20)
         written, read = (outcome.count(exact, work) - outcome.count(plain, work) for work in ("write", "read"))
-    assert 0 < written <= 22
+    assert 0 < written <= 24
     assert read <= 0
 
 
