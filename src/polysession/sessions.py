@@ -108,6 +108,7 @@ _READ: Final = Access.READ
 _WRITE: Final = Access.WRITE
 _PRIMARY: Final = Role.PRIMARY
 _OPEN: Final = State.OPEN
+_REQUIRED: Final = Propagation.REQUIRED
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
 
 P = ParamSpec("P")
@@ -245,7 +246,11 @@ class Sessions(Door):
         READ ONLY transaction, in which each statement still sees what is committed when it runs. `tenant` is that of
         `begin`.
         """
-        extra = extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
+        extra = (
+            {}
+            if propagation is _REQUIRED and isolation is None and deadline is None and name is None and tenant is None
+            else extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
+        )
         if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
         chosen = _PRIMARY if role is _PRIMARY else word(Role, role, "role")
@@ -750,9 +755,10 @@ class Unit(AbstractContextManager[S]):
             if self._loop is not None:
                 self._loop.begin(scope)
             self._scope = scope
-            if self._loop is not None or not door._opens_at_once(scope):
+            session: S | None = None if self._loop is not None else door._opened_at_once(scope)
+            if session is None:
                 drive(enter_steps(scope), door._perform)
-            session: S = door._entered(scope)
+                session = cast("S", door._entered(scope))
         except BaseException as error:
             if self._scope is None or self._scope.holding is None:
                 mark_outcome(error, Outcome.ROLLED_BACK)  # nothing was begun
@@ -782,7 +788,11 @@ class Unit(AbstractContextManager[S]):
                 return None
             return self._leave(scope, error)
         except BaseException as raised:
-            if not isinstance(raised, Exception) and scope is not None and not scope.left_behind:
+            if (
+                scope is not None
+                and not scope.left_behind
+                and (not isinstance(raised, Exception) or not _is_left(scope))
+            ):
                 self._settle(scope, raised)
             raise
 

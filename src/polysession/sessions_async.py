@@ -110,6 +110,7 @@ __all__ = ["AsyncSessions", "AsyncUnit"]
 _READ: Final = Access.READ
 _WRITE: Final = Access.WRITE
 _PRIMARY: Final = Role.PRIMARY
+_REQUIRED: Final = Propagation.REQUIRED
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
 
 P = ParamSpec("P")
@@ -249,7 +250,11 @@ class AsyncSessions(Door):
         READ ONLY transaction, in which each statement still sees what is committed when it runs. `tenant` is that of
         `begin`.
         """
-        extra = extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
+        extra = (
+            {}
+            if propagation is _REQUIRED and isolation is None and deadline is None and name is None and tenant is None
+            else extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
+        )
         if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
         chosen = _PRIMARY if role is _PRIMARY else word(Role, role, "role")
@@ -881,9 +886,10 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             if self._loop is not None:
                 await self._loop.begin(scope)
             self._scope = scope
-            if self._loop is not None or not door._opens_at_once(scope):
+            session: S | None = None if self._loop is not None else door._opened_at_once(scope)
+            if session is None:
                 await drive_async(enter_steps(scope), door._perform)
-            session: S = door._entered(scope)
+                session = cast("S", door._entered(scope))
             if scope.deadline_at is not None:
                 self._timer = Timer(scope.deadline_at, _seen_by(scope))
                 self._timer.start()
@@ -905,7 +911,14 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             leave_again(scope, error)  # or it was taken for dropped, and is ended already
             return None
         self._leaving = True
-        if error is None and self._loop is None and self._timer is NO_TIMER and self._door._ends_at_once(scope):
+        try:
+            is_ended = (
+                error is None and self._loop is None and self._timer is NO_TIMER and self._door._ends_at_once(scope)
+            )
+        except BaseException as raised:
+            await self._end(scope, raised)
+            raise
+        if is_ended:
             if scope.hooks:
                 await self._door._told(scope, None)
             return None

@@ -231,19 +231,25 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             known.made()[plan] = made
         return made
 
-    def _opens_at_once(self, scope: Scope) -> bool:
-        """Whether the unit was opened, since nothing has to be waited for; else it is opened step by step."""
+    def _opened_at_once(self, scope: Scope) -> Any:
+        """The session of the unit, which was opened here, since nothing has to be waited for; None if it has to be
+        opened step by step."""
         if scope.outer or scope.role is not _PRIMARY:
-            return False
+            return None
         plan = self._plans.get(id(scope.options))
         if plan is None or not plan.at_once:
-            return False
+            return None
         open_at_once(scope, self._open_planned, plan)
-        return True
+        units = self._current.get()
+        if units:
+            return self._entered(scope)
+        self._current.set((scope,))  # as `_entered`, where nobody has asked for a deadline
+        holding: Any = scope.holding
+        return holding.session
 
     def _ends_at_once(self, scope: Scope) -> bool:
         """Whether the unit was ended here, in the frame of its door's own, since its session has nothing that a server
-        would have to do; else it is ended step by step."""
+        would have to do; else it is ended step by step. If it raises, the unit is to be left with that error."""
         holding: Any = scope.holding
         if not (may_end_at_once(scope) and Finish.at_once(holding)):
             return False

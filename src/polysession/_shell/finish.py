@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm.session import _SessionCloseState
 
 from ..errors import UnitOwnsCommit
 from ..options import Access
@@ -29,6 +30,7 @@ from .taking import give_back
 
 __all__ = ["Finish", "is_heard_by_others"]
 
+_CLOSED: Final = _SessionCloseState.CLOSED
 _WRITE: Final = Access.WRITE
 """Of an enumeration, whose members Python looks for at each use."""
 
@@ -157,7 +159,11 @@ class Finish:
             if seen.in_transaction and holding.access is _WRITE and is_heard_by_others(session):
                 return False
             holding.leaving = True
-        elif (
+            session._close_state = _CLOSED  # as `end_plainly`
+            if objects is not None:
+                objects._kill()
+            return True
+        if (
             holding.awaits
             or seen.in_transaction
             or holding.at_end is not None
@@ -165,11 +171,10 @@ class Finish:
             or not _is_plain(session, transaction)
         ):
             return False
-        else:
-            holding.leaving = True
-            if not give_back(transaction, holding):
-                return False
-            hear()
+        holding.leaving = True
+        if not give_back(transaction, holding):
+            return False
+        hear()
         return session.end_plainly()
 
     @staticmethod

@@ -63,7 +63,14 @@ if hasattr(os, "register_at_fork"):
 
 def caller(depth: int = 1) -> Origin:
     """The nearest frame of the user's code, from `depth` frames above the caller's own."""
-    last = frame = sys._getframe(depth + 1)
+    frame = sys._getframe(depth + 1)
+    code = frame.f_code
+    return Origin(code, frame.f_lasti) if code in _users else _nearest(frame)
+
+
+def _nearest(frame: FrameType) -> Origin:
+    """The nearest frame of the user's code, from this one on."""
+    last = frame
     greenlet = None
     while True:
         code = frame.f_code

@@ -24,7 +24,7 @@ from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.sql import coercions
 
 from polysession import AsyncSessions, Sessions
-from polysession._shell import known
+from polysession._shell import finish, known, taking
 from polysession._shell.guard import Guarded, Shorter, guarded
 from polysession._shell.taking import Taken
 from polysession.errors import SessionMisuse
@@ -513,3 +513,52 @@ def test_with_asyncio(url: str) -> None:
                     assert type(parts(session.sync_session)[1]) is Taken
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_what_fails_while_a_unit_ends_at_once_leaves_it(
+    door: Sessions, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """Its connection is back or closed, nothing is held, and the next unit works."""
+
+    def failing(*given: Any) -> bool:
+        taking.give_back(*given)
+        raise kind
+
+    def work() -> None:
+        with door.read() as session:
+            session.execute(ONE).all()
+            monkeypatch.setattr(finish, "give_back", failing)
+
+    with pytest.raises(kind):
+        work()
+    monkeypatch.undo()
+    assert door.held() == ()
+    assert door.connections() == ()
+    with door.read() as session:
+        assert session.scalar(ONE) == 1
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_what_fails_while_a_unit_of_tasks_ends_at_once_leaves_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """The same, where it has no connection."""
+
+    def failing(*_: Any) -> bool:
+        raise kind
+
+    async def work(door: AsyncSessions) -> None:
+        async with door.read():
+            monkeypatch.setattr(finish.Finish, "at_once", failing)
+
+    async def run() -> None:
+        async with AsyncSessions(url.replace("sqlite", "sqlite+aiosqlite")) as door:
+            with pytest.raises(kind):
+                await work(door)
+            monkeypatch.undo()
+            assert door.held() == ()
+            async with door.read() as session:
+                assert await session.scalar(ONE) == 1
+
+    asyncio.run(run())
