@@ -9,11 +9,12 @@ came than were served counts as one of *growth*.
 After one such window the newest are served first ("adaptive LIFO": B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015):
 they are the ones whose callers still wait. A window without growth, or a queue that stands no more, ends it. After five
 in a row, 2.5 seconds at least, those are refused who have waited for twice the target, since they would only be served
-when nobody wants it any more.
+when nobody wants it any more; and whoever comes when more wait than are served within the target is refused at once,
+so that the queue is short, and first come, first served again.
 
-Who refuses keeps the queue short by that, so from then on a queue that stands no more says nothing. Refusing ends as
-slowly as it began: after five windows in a row in which nobody had to be refused, and no more came than were served. A
-moment in which the machine lets nobody run, or nobody come, is not the end of an overload.
+From then on a queue that stands no more says nothing. Refusing ends as slowly as it began: after five windows in a row
+in which nobody had to be refused, and no more came than were served. A moment in which the machine lets nobody run, or
+nobody come, is not the end of an overload.
 
 The target is 50 ms, or as long as a connection is held on the average if that is longer: where a unit takes a second, a
 wait of a second is nothing special.
@@ -65,7 +66,7 @@ class Load:
     @property
     def newest_first(self) -> bool:
         """Whoever came last is served first."""
-        return self.growth > 0
+        return 0 < self.growth < WINDOWS
 
     @property
     def sheds(self) -> bool:
@@ -76,6 +77,13 @@ class Load:
         """Who asked then will not be served in time."""
         return self.sheds and now - asked_at > _HOPELESS * self.target
 
+    def turns_away(self, now: float, waiting: int, seats: int) -> bool:
+        """Who comes now is refused at once, since so many wait already for so many seats."""
+        if not self.sheds or waiting * self.held <= seats * self.target or self._passed(now) > WINDOWS:
+            return False  # after so long a time in which nobody waited it is over, though nobody has looked yet
+        self.pressed = True
+        return True
+
     def returned(self, held: float) -> None:
         """A connection comes back that was held so long."""
         self.held += (held - self.held) / _LATE
@@ -83,7 +91,7 @@ class Load:
     def look(self, now: float, oldest_at: float | None, seats: int) -> None:
         """A connection comes back while `oldest_at` has waited longest (None: nobody waits). `seats` bounds by how many
         those who come and those who are served can differ where each comes again when it was served."""
-        passed = 0 if self.window_at is None else int((now - self.window_at) / (_WINDOW * self.target))
+        passed = self._passed(now)
         if self.sheds:
             self.pressed = self.pressed or (oldest_at is not None and self.hopeless(oldest_at, now))
             if passed:
@@ -97,6 +105,10 @@ class Load:
         elif passed:
             self.growth = self.growth + 1 if self._grew(seats) else 0
             self._begin(now)
+
+    def _passed(self, now: float) -> int:
+        """Windows since the last one began."""
+        return 0 if self.window_at is None else int((now - self.window_at) / (_WINDOW * self.target))
 
     def _grew(self, seats: int) -> bool:
         return self.asked - self.served > seats

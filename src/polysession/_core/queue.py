@@ -1,8 +1,8 @@
 """Who waits for a connection, in the order in which they are served. No lock, no clock, no I/O.
 
-First come, first served; only while a kind is overloaded the newest of its kind go before (`overload`). Joining,
-leaving and asking whether somebody waits take the same time however many wait. An interrupt may end any method between
-two instructions: each changes the queue by one call.
+First come, first served; only when a kind begins to be overloaded the newest of its kind go before (`overload`).
+Joining, leaving and asking whether somebody waits take the same time however many wait. An interrupt may end any method
+between two instructions: each changes the queue by one call.
 """
 
 from __future__ import annotations
@@ -105,6 +105,14 @@ class Queue(OrderedDict[W, None]):
                 break
             found.append(waiter)
         return found
+
+    def turns_away(self, waiter: W, seats: int) -> bool:
+        """Whether it is to be refused at once, since too many of its kind wait already. Then it must not join."""
+        load = self._loads.get(waiter.kind)
+        if load is None or not load.sheds:
+            return False
+        waiting = sum(other.kind == waiter.kind for other in self._by_age())
+        return load.turns_away(waiter.asked_at, waiting, seats)
 
     def target(self, kind: str) -> float:
         """How long a wait for this kind may be before it counts as too long."""

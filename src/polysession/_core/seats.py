@@ -27,7 +27,7 @@ import msgspec
 
 from .queue import Queue
 
-__all__ = ["Grow", "Handed", "Keep", "Retire", "Seats", "Ticket", "Use", "Wait"]
+__all__ = ["Grow", "Handed", "Keep", "Refuse", "Retire", "Seats", "Ticket", "Use", "Wait"]
 
 R = TypeVar("R")
 
@@ -65,6 +65,13 @@ class Wait(msgspec.Struct, Generic[R], frozen=True):
     """Queue up with this ticket."""
 
     ticket: Ticket[R]
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Too many wait already: there is no use in waiting."""
+
+
+_REFUSE: Final = Refuse()
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -143,7 +150,7 @@ class Seats(Generic[R]):
         taken = self.taken
         return taken.get(id(ticket.connection)) is ticket or taken.get(id(ticket)) is ticket
 
-    def ask(self, ticket: Ticket[R]) -> Use[R] | Grow[R] | Wait[R]:
+    def ask(self, ticket: Ticket[R]) -> Use[R] | Grow[R] | Wait[R] | Refuse:
         """What a caller who wants a connection of the ticket's kind does."""
         if self.holds_back and not self._serves():
             self.waiters.join(ticket)
@@ -157,6 +164,8 @@ class Seats(Generic[R]):
             return Use(connection)
         if self._must_open(ticket) and self._seat(ticket):
             return Grow(ticket.victim)
+        if self.waiters and self.waiters.turns_away(ticket, self.limits.get(ticket.kind, self.size)):
+            return _REFUSE
         self.waiters.join(ticket)
         return Wait(ticket)
 

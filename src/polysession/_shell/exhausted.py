@@ -89,12 +89,14 @@ def unanswered(room: Room, waited: float) -> CheckoutTimeout:
 
 
 def overloaded(room: Room, kind: str, waited: float) -> Overloaded:
-    """More come than can be served, and this one has waited for too long to be served in time."""
+    """More come than can be served: this one has waited for too long to be served in time, or, if it did not wait, too
+    many do already."""
     holders = ledger.described(room, many=True)
     waiting = len(room.seats.waiters)
     target = room.seats.waiters.target(kind)
     return Overloaded(
-        f"{room.name} is overloaded: refused after {waited:.2f} s of waiting for a connection",
+        f"{room.name} is overloaded: refused "
+        + (f"after {waited:.2f} s of waiting for a connection" if waited else "at once, since too many wait already"),
         why=f"for some seconds more units have come than were served, and the queue would make all of them late; the "
         f"target is a wait of {target * 1000:.0f} ms; {_out(room, holders)}; {waiting} others wait",
         do=(

@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-from .._core.seats import Handed, Keep, Retire, Ticket, Wait
+from .._core.seats import Handed, Keep, Refuse, Retire, Ticket, Wait
 from ..errors import ConfigError
 from ..failures import Kind
 from . import threads
@@ -35,7 +35,7 @@ from .outside import BLOCK
 from .proxied import proxied, shorten_alone
 from .room import TRIM, Room
 from .signs import kind_of
-from .waiting import keep_floor, open_for_others, wait
+from .waiting import keep_floor, open_for_others, refuse, wait
 
 __all__ = ["FairPool"]
 
@@ -128,9 +128,12 @@ class FairPool(Pool):
         room = self.room
         if room.late:
             room.settle()
-        if type(room.ask(claim)) is Wait:
+        answer = type(room.ask(claim))
+        if answer is Wait:
             wait(self, claim)
             claim.since = time.monotonic()
+        elif answer is Refuse:
+            refuse(self, claim)
         record = claim.connection
         if record is None or not self._is_fit(claim, record):
             record = self._another(claim)

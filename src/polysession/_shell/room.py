@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from .._core.seats import Grow, Handed, Keep, Retire, Seats, Ticket, Use, Wait
+from .._core.seats import Grow, Handed, Keep, Refuse, Retire, Seats, Ticket, Use, Wait
 from ..observe.live import PoolCounts, PoolStats
 from . import knots
 from .claims import OPENER, Asker, Claim, Growth
@@ -163,8 +163,10 @@ class Room:
         """Called whenever a connection has come back; from any thread, so they only tell."""
         knots.enter(self)
 
-    def ask(self, claim: Claim) -> Use[ConnectionPoolEntry] | Grow[ConnectionPoolEntry] | Wait[ConnectionPoolEntry]:
-        """Use, open or wait."""
+    def ask(
+        self, claim: Claim
+    ) -> Use[ConnectionPoolEntry] | Grow[ConnectionPoolEntry] | Wait[ConnectionPoolEntry] | Refuse:
+        """Use, open, wait, or do not even wait."""
         with self.lock:
             self.busy = True
             try:

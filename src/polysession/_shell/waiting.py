@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import CheckoutTimeout
 from . import knots
@@ -18,11 +18,13 @@ from .room import LOOK_AGAIN
 if TYPE_CHECKING:
     from .pool import FairPool
 
-__all__ = ["keep_floor", "open_for_others", "wait"]
+__all__ = ["keep_floor", "open_for_others", "refuse", "wait"]
 
 _LOOKS = 400
 """Times in a second that somebody of a crowd looks again: thousands who each did it every `LOOK_AGAIN` would leave no
 time for the work."""
+_STILL = 2.0
+"""Seconds in which nothing came back: it may be that nobody can give anything back."""
 _AUDITED = 10_000
 """Waiters in a second who are looked at to find what interrupts have left."""
 
@@ -52,6 +54,16 @@ def wait(pool: FairPool, claim: Claim) -> None:
     room.note_wait(waited)
     if asker is not None:
         asker.waited(waited)
+
+
+def refuse(pool: FairPool, claim: Claim) -> NoReturn:
+    """Raise for `claim`, which need not even wait: too many do already."""
+    pool.room.note(timeouts=1)
+    if claim.asker is not None:
+        claim.asker.waited(0.0)  # if its time is up, that goes first
+    from .exhausted import overloaded  # reports are needed rarely
+
+    raise overloaded(pool.room, claim.kind, 0.0)
 
 
 def _refuse_knot(pool: FairPool, claim: Claim) -> None:
@@ -121,7 +133,7 @@ def _look_around(pool: FairPool, claim: Claim, began: float, until: float, crowd
     _refuse_knot(pool, claim)
     now = time.monotonic()
     if now - began > max((until - began) / 2, LOOK_AGAIN) and until - now > LOOK_AGAIN:  # it takes a while
-        room.collect(rarely=room.moves(claim.kind, began))
+        room.collect(rarely=room.moves(claim.kind, began) or now - room.returned_at < _STILL)
 
 
 def _help(pool: FairPool) -> None:

@@ -155,7 +155,7 @@ class PoolStats(msgspec.Struct, frozen=True, kw_only=True):
     waited: float
     """Seconds, all of these waits together."""
     timeouts: int
-    """Waits that ended without a connection."""
+    """Waits that ended without a connection, and who was refused at once in an overload."""
     opened: int
     failed: int
     """Connections that could not be opened."""

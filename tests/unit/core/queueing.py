@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from polysession._core import overload, queue
-from polysession._core.seats import Grow, Handed, Seats, Ticket
+from polysession._core.seats import Grow, Handed, Refuse, Seats, Ticket
 
 __all__ = ["MUTANTS", "Course", "mutated", "play", "rate"]
 
@@ -27,6 +27,8 @@ class Course:
     """Their numbers."""
     refused: list[float] = field(default_factory=list)
     """How long they had waited."""
+    turned_away: list[float] = field(default_factory=list)
+    """When those came who were refused at once."""
     late: int = 0
     """Gave up when their time was over."""
     busy: float = 0.0
@@ -86,10 +88,13 @@ def play(
             kept.append(ticket)
             numbers[id(ticket)] = who
             ticket.impatient = True  # connections are opened at once here
-            if isinstance(seats.ask(ticket), Grow):
+            answer = seats.ask(ticket)
+            if isinstance(answer, Grow):
                 ticket.connection = len(kept)
                 seats.opened(ticket)
-            if seats.seated(ticket):
+            if isinstance(answer, Refuse):
+                course.turned_away.append(now)
+            elif seats.seated(ticket):
                 start(ticket, now)
             else:
                 plan(now + patience, "give up", ticket)
@@ -97,9 +102,9 @@ def play(
             course.late += seats.withdraw(who)
         else:
             sheds = seats.waiters.returned("any", now - since[id(who)], now, size)
-            answer = seats.back(who.connection)
-            if isinstance(answer, Handed):
-                start(answer.ticket, now)
+            passed_on = seats.back(who.connection)
+            if isinstance(passed_on, Handed):
+                start(passed_on.ticket, now)
             if sheds:
                 for ticket in seats.waiters.hopeless("any", now):
                     course.refused.append(now - ticket.asked_at)
@@ -109,6 +114,8 @@ def play(
     return course
 
 
+_NEWEST = "return 0 < self.growth < WINDOWS"
+_AWAY = "waiting * self.held <= seats * self.target"
 _GREW = "self.asked - self.served > seats"
 _TARGET = "return max(LEAST_TARGET, self.held)"
 _OLDEST = "        for waiter in self._by_age():\n            if waiter.kind != kind:"
@@ -117,9 +124,9 @@ _ALL = "            found.append(waiter)\n"
 MUTANTS: tuple[tuple[str, str, str], ...] = (
     ("nobody is ever refused", "return self.growth >= WINDOWS", "return False"),
     ("whoever waits is refused after the first window", "return self.growth >= WINDOWS", "return self.growth >= 1"),
-    ("the oldest are always served first", "return self.growth > 0", "return False"),
-    ("the newest are served first at once", "return self.growth > 0", "return self.window_at is not None"),
-    ("the newest go first only when somebody is refused", "return self.growth > 0", "return self.sheds"),
+    ("the oldest are always served first", _NEWEST, "return False"),
+    ("the newest are served first at once", _NEWEST, "return self.window_at is not None"),
+    ("the newest go first only when somebody is refused", _NEWEST, "return self.sheds"),
     ("a queue that goes down counts as growing", f"return {_GREW}", "return True"),
     ("as many coming as are served counts as growth", _GREW, "self.asked >= self.served"),
     ("a window without growth ends nothing", "if self._grew(seats) else 0", "if self._grew(seats) else self.growth"),
@@ -138,6 +145,12 @@ MUTANTS: tuple[tuple[str, str, str], ...] = (
     ("arrivals are not counted", "            load.asked += 1\n", "            load.asked += 0\n"),
     ("who is served is not counted", "            load.served += 1\n", "            load.served += 0\n"),
     ("the newest are refused, not the oldest", _OLDEST, _OLDEST.replace("self._by_age()", "reversed(self)")),
+    ("nobody is turned away", _AWAY, "True"),
+    ("everybody is turned away", _AWAY, "False"),
+    ("twice as many may wait", _AWAY, "waiting * self.held <= 2 * seats * self.target"),
+    ("who is turned away is no sign of an overload", "        self.pressed = True\n        return", "        return"),
+    ("long after an overload some are turned away", " or self._passed(now) > WINDOWS", ""),
+    ("those of other kinds are counted", "other.kind == waiter.kind for other", "True for other"),
     ("only one is refused at a time", _ALL, _ALL + "            break\n"),
     ("the newest is taken for the oldest", _FIRST, _FIRST.replace("self._by_age()", "reversed(self)")),
 )

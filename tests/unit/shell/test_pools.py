@@ -26,8 +26,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool, QueuePool
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from polysession import Sessions
+from polysession._core.overload import WINDOWS
 from polysession._shell.room import Room
-from polysession.errors import CheckoutTimeout, ConfigError, DoorClosed
+from polysession.errors import CheckoutTimeout, ConfigError, DoorClosed, Overloaded
 from polysession.pools import FairAsyncPool, FairPool
 
 POOLS: tuple[type[Pool], ...] = (FairPool, FairAsyncPool, QueuePool, AsyncAdaptedQueuePool)
@@ -391,6 +392,49 @@ def test_the_error_names_who_holds(bench: Bench) -> None:
         engine.connect()
     owner = "task 'Task-" if bench.is_async else "thread 'MainThread'"
     assert (owner in str(caught.value)) is bench.is_ours
+
+
+@suite
+def test_who_comes_when_too_many_wait_in_an_overload(bench: Bench) -> None:
+    """Is refused at once, and counted; who waits already is served, and afterwards everybody is."""
+    if not bench.is_ours:
+        return  # SQLAlchemy's pools know no overload
+    engine = bench.engine()
+    room: Room = engine.pool.room  # type: ignore[attr-defined]
+    room.seats.waiters.is_bounded = True
+    ends, served = [], []
+
+    def work() -> None:
+        with engine.connect():
+            served.append(1)
+
+    out = engine.connect()
+    for number in range(1, 4):
+        ends.append(bench.start(work))
+        bench.until_waiting(engine, number)
+    out.close()
+    while len(served) < 3:
+        bench.pause()
+    (load,) = room.seats.waiters._loads.values()
+    load.growth, load.held, load.window_at = WINDOWS, 1.0, time.monotonic()
+    out = engine.connect()
+    for number in range(1, 3):
+        ends.append(bench.start(work))
+        bench.until_waiting(engine, number)
+    before = room.stats()
+    with pytest.raises(Overloaded, match="refused at once, since too many wait already") as caught:
+        engine.connect()
+    assert caught.value.facts["waited"] == 0.0
+    after = room.stats()
+    assert (after.timeouts, after.waits) == (before.timeouts + 1, before.waits)
+    assert after.waiting == 2
+    out.close()
+    for end in ends:
+        end()
+    assert len(served) == 5
+    load.growth = 0
+    with engine.connect() as connection:
+        assert connection.scalar(ONE) == 1
 
 
 @pytest.mark.parametrize("pool", [FairPool, FairAsyncPool])
