@@ -14,11 +14,12 @@ Source: greenlet's documentation, "Greenlets and contextvars": a new one begins 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 from sqlalchemy import util
 from sqlalchemy.engine import Engine, Result
 from sqlalchemy.orm import Session
@@ -55,24 +56,51 @@ def can_fly(engine: Engine) -> bool:
 
 
 class _Passenger(greenlet):  # type: ignore[misc]  # greenlet says nothing of its types
-    """The execution of one statement. Below asyncio, what it waits for is awaited by the greenlet that runs all."""
+    """The execution of one statement. Below asyncio, what it waits for is awaited by the greenlet that runs all.
 
-    def __init__(self, session: Session, statement: Any, *, awaits: bool) -> None:
+    It is kept for the flights that follow in its thread: a greenlet takes longer to begin than to go on.
+    """
+
+    def __init__(self) -> None:
         super().__init__(self._execute)
-        self.gr_context = getcurrent().gr_context
+        self.leave()
+
+    def enter(self, session: Session, statement: Any, *, awaits: bool) -> None:
+        """Be the one of this statement."""
+        here = getcurrent()
+        self.parent = here
+        self.gr_context = here.gr_context
         self.__sqlalchemy_greenlet_provider__ = awaits
-        self._session = session
+        self._session: Session | None = session
         self._statement = statement
+        self.is_over = False
+
+    def leave(self) -> None:
+        """Forget it."""
+        self._session = self._statement = None
         self.seat: _Boarding | None = None
         """Its statement is ready to be sent, and not answered yet."""
         self.result: Result[Any] | None = None
         self.error: BaseException | None = None
+        self.is_over = True
+        self.gr_context = None
+        root = getcurrent()
+        while root.parent is not None:
+            root = root.parent
+        self.parent = root
 
     def _execute(self) -> None:
-        try:
-            self.result = self._session.execute(self._statement)
-        except BaseException as error:
-            self.error = error
+        while True:
+            try:
+                assert self._session is not None
+                self.result = self._session.execute(self._statement)
+            except BaseException as error:
+                self.error = error
+                if isinstance(error, GreenletExit):
+                    return
+            finally:
+                self.is_over = True
+            self.parent.switch(None)  # see `go_on`; or until it is dropped
 
     def go_on(self) -> None:
         """Until it is ready, or at its end."""
@@ -90,6 +118,51 @@ class _Passenger(greenlet):  # type: ignore[misc]  # greenlet says nothing of it
                 awaited = self.throw(error)
             else:
                 awaited = self.switch(value)
+
+
+class _Idle:
+    """The passengers of a thread that are in no flight. After a fork its own are still there."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.passengers: list[_Passenger] = []
+
+    def __del__(self) -> None:
+        # the thread ends: only there can they be ended, else they stay for ever; in a forked child other threads are
+        # gone without an end
+        while self.passengers and self.thread == threading.get_ident():
+            self.passengers.pop().throw()
+
+
+class _Kept(threading.local):
+    """Those of each thread."""
+
+    def __init__(self) -> None:
+        self.idle = _Idle()
+
+    @property
+    def passengers(self) -> list[_Passenger]:
+        return self.idle.passengers
+
+
+_kept: Final = _Kept()
+_MOST: Final = 16
+"""So many are kept in each thread."""
+
+
+def _seated(session: Session, statement: Any, *, awaits: bool) -> _Passenger:
+    try:
+        passenger = _kept.passengers.pop()
+    except IndexError:
+        passenger = _Passenger()
+    passenger.enter(session, statement, awaits=awaits)
+    return passenger
+
+
+def _unseated(passenger: _Passenger) -> None:
+    passenger.leave()
+    if not passenger.dead and len(_kept.passengers) < _MOST:
+        _kept.passengers.append(passenger)
 
 
 class Flight:
@@ -113,7 +186,7 @@ class Flight:
     def execute(self, statements: Sequence[Any]) -> list[Result[Any]]:
         """All of them."""
         holding, seen = self._holding, self._holding.seen
-        passengers = [_Passenger(self._session, statement, awaits=holding.awaits) for statement in statements]
+        passengers = [_seated(self._session, statement, awaits=holding.awaits) for statement in statements]
         began, before = time.perf_counter(), seen.in_database
         holding.flight = self
         try:
@@ -122,18 +195,24 @@ class Flight:
             self._is_open = False
             self._fly([passenger.seat for passenger in passengers if passenger.seat is not None])
             for passenger in passengers:
-                if not passenger.dead:
+                if not passenger.is_over:
                     passenger.go_on()
+            found = [(passenger.result, passenger.error) for passenger in passengers]
         finally:
             holding.flight = None
             for passenger in passengers:
-                if not passenger.dead:
+                if not passenger.is_over:
                     passenger.end()
+                _unseated(passenger)
         seen.in_database = min(seen.in_database, before + time.perf_counter() - began)  # they were there together
-        for passenger in passengers:
-            if passenger.error is not None:
-                raise passenger.error
-        return [passenger.result for passenger in passengers if passenger.result is not None]
+        try:
+            for _, failed in found:
+                if failed is not None:
+                    raise failed
+            return [result for result, _ in found if result is not None]
+        finally:
+            found = []  # an error has this frame, which has the error: a circle
+            failed = None
 
     def _fly(self, seats: Sequence[_Boarding]) -> None:
         if not seats:
