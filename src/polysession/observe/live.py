@@ -290,7 +290,7 @@ class Relay:
     def __init__(self, live: Live, others: Iterable[Observer]) -> None:
         self.live: Live = live
         self._others = tuple(others)
-        self.is_alone = not self._others
+        self.is_alone: bool = not self._others
         """Nobody but `live` is told: of a beginning or an end it need not be told by a fact."""
         self._idled: set[Origin] = set()
 
