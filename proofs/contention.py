@@ -54,7 +54,7 @@ DEADLINE: Final = 30.0
 _STARVED: Final = DEADLINE / 3
 _UNITS_EACH: Final = {"quick": 5, "full": 25}
 """Units of each worker."""
-_CONTROL_SECONDS: Final = {"quick": 3.0, "full": 8.0}
+_CONTROL_SECONDS: Final = {"quick": 1.5, "full": 8.0}
 """After these the other ways begin no further unit; their rate is known by then."""
 _FASTER: Final = 2.0
 
