@@ -36,16 +36,15 @@ from sqlalchemy import util
 from sqlalchemy.engine import Engine
 from sqlalchemy.sql.compiler import IdentifierPreparer, TypeCompiler
 
-__all__ = ["DRIVERS", "PLANS", "is_shared", "share", "why_alone"]
+from .by_key import PLANS
+
+__all__ = ["DRIVERS", "is_shared", "share", "why_alone"]
 
 DRIVERS: Final = frozenset(("psycopg", "asyncpg", "pymysql", "asyncmy", "pysqlite", "aiosqlite"))
 """The drivers whose dialects were read for this."""
-
 _OWN: Final = frozenset(("default_schema_name", "dispatch", "_has_events", "initialize"))
 """The attributes of a dialect that say something of one database or engine; they take no part in how a statement is
 compiled (SQLAlchemy, `dialects/*/base.py`: the schema is the one for reflection)."""
-PLANS: Final = "polysession_by_key"
-"""Where it keeps how objects are found by their keys (`by_key`)."""
 _CLASS: Final = "polysession_alike"
 """Where a class of dialects that are alike keeps what could not be compared by value."""
 _ALONE: Final = "polysession_alone"

@@ -36,15 +36,16 @@ from sqlalchemy.orm.instrumentation import ClassManager
 from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.orm.strategies import _LazyLoader
 
-from .alike import PLANS
 from .places import PROCESS
 from .taking import Taken, take
 
 if TYPE_CHECKING:
     from .holding import Holding
 
-__all__ = ["ELSEWHERE", "UNKNOWN", "find", "learn"]
+__all__ = ["ELSEWHERE", "PLANS", "UNKNOWN", "find", "learn"]
 
+PLANS: Final = "polysession_by_key"
+"""Where a class of dialects keeps the plans. (`alike` makes the classes.)"""
 ELSEWHERE: Final = object()
 """It has to be found by SQLAlchemy."""
 UNKNOWN: Final = object()

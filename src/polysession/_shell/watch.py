@@ -100,6 +100,8 @@ class Watch(msgspec.Struct, eq=False):
     aborted: BaseException | None = None
     """After this error the server answers COMMIT with a rollback, unless a savepoint was returned to."""
 
+    __repr__ = object.__repr__  # who reports an error shows it as a variable; some of it is gone after the end
+
     def lose(self, error: BaseException) -> None:
         """After this error the transaction is gone. From any thread."""
         self.lost = error

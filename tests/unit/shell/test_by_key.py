@@ -27,7 +27,7 @@ from sqlalchemy.orm.state import InstanceState
 from tests.engines.targets import FreshDatabase
 
 from polysession import AsyncSessions, Sessions
-from polysession._shell import alike, by_key, known
+from polysession._shell import by_key, known
 from polysession.errors import SessionEnded
 
 Fresh = Callable[[str], FreshDatabase]
@@ -616,8 +616,8 @@ def test_engines_that_are_alike_share_what_is_known(door: Sessions, tmp_path: Pa
         assert session.get_one(Thing, 1).title == "ONE"
         assert taken == []
         assert (
-            getattr(session.get_bind().dialect, alike.PLANS)[Thing]
-            is getattr(engine_of(door).dialect, alike.PLANS)[Thing]
+            getattr(session.get_bind().dialect, by_key.PLANS)[Thing]
+            is getattr(engine_of(door).dialect, by_key.PLANS)[Thing]
         )
 
 
@@ -630,10 +630,10 @@ def engine_of(door: Sessions) -> Any:
 def test_no_more_plans_than_so_many(door: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that maps its classes anew all the time does not fill the memory."""
     learned(door)
-    getattr(engine_of(door).dialect, alike.PLANS).clear()  # of other doors, too
+    getattr(engine_of(door).dialect, by_key.PLANS).clear()  # of other doors, too
     monkeypatch.setattr(by_key, "_MOST", 2)
     learned(door, *PLAIN, *OTHERS)
-    assert 0 < len(getattr(engine_of(door).dialect, alike.PLANS)) <= 2
+    assert 0 < len(getattr(engine_of(door).dialect, by_key.PLANS)) <= 2
 
 
 @pytest.mark.pg
