@@ -224,7 +224,10 @@ class Watch(msgspec.Struct, eq=False):
         kind = kind_of(error, backend, self.holding.access)
         if not isinstance(error, Exception) or kind is Kind.CONNECTION_LOST or kind is Kind.SHUTDOWN:
             self.broken = f"{type(error).__name__} at {places.caller()}"
-        if kind is Kind.DEMOTED:
+        is_stale = kind is Kind.SCHEMA_CHANGED and connection.dialect.driver == "psycopg"
+        if is_stale and not self.in_transaction:  # else ROLLBACK does it
+            _forget_prepared(connection)
+        if kind is Kind.DEMOTED or is_stale:
             replace_all: Any = getattr(connection.engine.pool, "replace_all", None)  # of an engine of our making
             if replace_all is not None:
                 replace_all()
@@ -348,6 +351,15 @@ class Watch(msgspec.Struct, eq=False):
     def _ends_with_transaction(self, connection: Connection) -> bool:
         """What is set here is undone at the latest when the transaction ends, in one way or another."""
         return connection.dialect.name == "postgresql" and self.is_in_transaction(connection)
+
+
+def _forget_prepared(connection: Connection) -> None:
+    """Have psycopg prepare its statements anew: it keeps one that is out of date until a ROLLBACK."""
+    from . import first_flight  # whoever uses another driver needs none of it
+
+    driver: Any = connection.connection.driver_connection
+    if first_flight.is_known():
+        driver._prepared.clear()  # with the next statement it has the server forget them, too
 
 
 def _is_still_in(connection: Connection) -> bool:
