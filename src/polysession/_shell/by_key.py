@@ -109,7 +109,7 @@ def find(session: Any, holding: Holding, entity: Any, ident: Any) -> Any:
     manager, listeners = plan.manager, session.dispatch
     if (
         len(ident) != len(plan.names)
-        or entity._sa_class_manager is not manager
+        or entity.__dict__.get("_sa_class_manager") is not manager
         or plan.mapper._prop_set is not plan.props
         or session.execution_options
         or listeners.do_orm_execute

@@ -552,7 +552,10 @@ def test_a_class_that_is_mapped_otherwise_later(door: Sessions) -> None:
     with door.read() as session:
         again: Any = session.get_one(Again, 1)
         assert again.name == "one"
+    learned(door, (Again, 1))
     registry.dispose()
+    with door.read() as session, pytest.raises(sa.exc.NoInspectionAvailable):
+        session.get(Again, 1)
 
 
 def test_a_patched_get_is_called(door: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
