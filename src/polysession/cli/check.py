@@ -34,14 +34,14 @@ _LONGEST = 3600.0
 _NARROWEST = 60
 
 
-def check(file: str | None = None, *, json: bool = False, timeout: float = 5.0) -> int:
+def check(config: str | None = None, *, json: bool = False, timeout: float = 5.0) -> int:
     """Read a configuration, reach every database, and say what polysession can and cannot do there.
 
     Exit code: 0 all is well, 1 warnings, 2 errors, 3 a database could not be reached. Nothing is changed anywhere.
 
     Parameters
     ----------
-    file
+    config
         A configuration file, or the URL of one database. By default $POLYSESSION_CONFIG, else polysession.toml.
         In a URL too, ${NAME} stands for a variable of the environment, which keeps a password out of the list of
         processes.
@@ -50,8 +50,8 @@ def check(file: str | None = None, *, json: bool = False, timeout: float = 5.0) 
     timeout
         Seconds within which every database must have answered; all are asked at the same time.
     """
-    source = file or os.environ.get(ENVIRONMENT) or FILE
-    report = _report(source, timeout, _WHEN_NAMED if file else _WHEN_SET if source != FILE else _WHEN_NOT_SAID)
+    source = config or os.environ.get(ENVIRONMENT) or FILE
+    report = _report(source, timeout, _WHEN_NAMED if config else _WHEN_SET if source != FILE else _WHEN_NOT_SAID)
     if json:
         sys.stdout.write(f"{to_json(report)}\n")
     else:

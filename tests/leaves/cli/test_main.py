@@ -61,6 +61,17 @@ def test_the_exit_code_of_a_command_is_the_exit_code() -> None:
     assert python(run, "demo", "--no-such-option").returncode != 0
 
 
+@pytest.mark.parametrize("command", ["check", "explain", "init-db", "outcome"])
+def test_the_configuration_has_one_name(command: str, tmp_path: Path) -> None:
+    """Whatever the command: who knows one of them knows all."""
+    words = ["some-unit"] if command == "outcome" else []
+    said = python(
+        "from polysession.cli.main import run; run()", command, *words, "--config", str(tmp_path / "nowhere.toml")
+    )
+    assert "nowhere.toml" in said.stdout + said.stderr
+    assert "option" not in said.stdout + said.stderr
+
+
 @pytest.mark.parametrize("number", ["1.5", "2.0", "1e3", "inf", "many"])
 def test_whole_numbers(number: str) -> None:
     """What is no whole number is refused where one is expected, and not rounded."""
