@@ -43,8 +43,12 @@ def init_db(config: str | None = None, *, database: str | None = None, print: bo
             continue
         try:
             within(endpoint, functools.partial(_ready, endpoint))
-        except Exception as error:
+        except PolysessionError as error:
             sys.stderr.write(f"{shown}: {error}\n")
+            code = 1
+        except Exception as error:
+            said = getattr(error, "orig", None) or error  # the driver's words, without the library's around them
+            sys.stderr.write(f"{shown}: {said}\n  do:  see what is wrong there: polysession check\n")
             code = 1
         else:
             sys.stdout.write(f"{shown}: the table polysession_commit is there\n")

@@ -50,6 +50,10 @@ def test_wrong_words_are_told(url: str, tmp_path: Path, capsys: pytest.CaptureFi
     """A missing file, an unknown database, and what is no id end in their own exit codes."""
     assert init_db(str(tmp_path / "none.toml")) == 2
     assert init_db(url, database="orders") == 2
+    capsys.readouterr()
+    assert init_db(f"sqlite:///{tmp_path}/no/such/folder.db") == 1
+    said = capsys.readouterr().err
+    assert "default: unable to open database file\n  do:  see what is wrong there: polysession check\n" == said
     assert init_db(url) == 0
     capsys.readouterr()
     cases: tuple[tuple[dict[str, Any], str], ...] = (
