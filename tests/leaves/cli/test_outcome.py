@@ -53,7 +53,7 @@ def test_wrong_words_are_told(url: str, tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert init_db(f"sqlite:///{tmp_path}/no/such/folder.db") == 1
     said = capsys.readouterr().err
-    assert "default: unable to open database file\n  do:  see what is wrong there: polysession check\n" == said
+    assert said == "default: unable to open database file\n  do:  see what is wrong there: polysession check\n"
     assert init_db(url) == 0
     capsys.readouterr()
     cases: tuple[tuple[dict[str, Any], str], ...] = (
