@@ -791,7 +791,7 @@ class Unit(AbstractContextManager[S]):
             if (
                 scope is not None
                 and not scope.left_behind
-                and (not isinstance(raised, Exception) or not _is_left(scope))
+                and (not isinstance(raised, Exception) or not _is_left(scope) or _is_untold(scope))
             ):
                 self._settle(scope, raised)
             raise
@@ -932,6 +932,12 @@ class _Maker(orm.sessionmaker[S], Generic[S]):
 def _is_left(scope: Scope) -> bool:
     """Its steps were done to their end, whatever came of them."""
     return scope.closed if scope.whole else scope.ended
+
+
+def _is_untold(scope: Scope) -> bool:
+    """Nobody was told of the end of a unit of its own."""
+    holding: Holding | None = cast("Holding | None", scope.holding)
+    return scope.whole and holding is not None and not holding.told
 
 
 def _close(step: Close) -> None:

@@ -916,7 +916,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
                 error is None and self._loop is None and self._timer is NO_TIMER and self._door._ends_at_once(scope)
             )
         except BaseException as raised:
-            await self._end(scope, raised)
+            await self._break_off(scope, raised)
             raise
         if is_ended:
             if scope.hooks:
@@ -950,6 +950,15 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
             overrun.__cause__ = leaving
             return overrun
         return leaving
+
+    async def _break_off(self, scope: Scope, error: BaseException) -> None:
+        """Something has failed, or was interrupted, while it was ended at once: do what is left to do."""
+        if scope.outcome is None:
+            await self._end(scope, error)
+        else:
+            self._door._left(scope)
+        if scope.outermost:
+            await self._door._told(scope, error)
 
     async def _abandon(self, error: BaseException) -> None:
         """Entering failed or was cancelled: end what was opened."""

@@ -23,7 +23,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction,
 from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.sql import coercions
 
-from polysession import AsyncSessions, Sessions
+from polysession import AsyncSessions, Sessions, outcome_of
+from polysession._core.scope import end_at_once
+from polysession._shell import door as door_module
 from polysession._shell import finish, known, taking
 from polysession._shell.guard import Guarded, Shorter, guarded
 from polysession._shell.taking import Taken
@@ -557,6 +559,83 @@ def test_what_fails_while_a_unit_of_tasks_ends_at_once_leaves_it(
             with pytest.raises(kind):
                 await work(door)
             monkeypatch.undo()
+            assert door.held() == ()
+            async with door.read() as session:
+                assert await session.scalar(ONE) == 1
+
+    asyncio.run(run())
+
+
+@pytest.fixture(params=["before", "after", "behind its end"])
+def breaking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[type[BaseException]], str]:
+    """Lets an error come while units are ended at once; their outcome then."""
+    at_once = finish.Finish.at_once
+
+    def make(kind: type[BaseException]) -> str:
+        def failing(holding: Any) -> bool:
+            if request.param == "after":
+                at_once(holding)
+            raise kind
+
+        def failing_behind(scope: Any) -> None:
+            end_at_once(scope)
+            raise kind
+
+        if request.param == "behind its end":
+            monkeypatch.setattr(door_module, "end_at_once", failing_behind)
+            return "committed"
+        monkeypatch.setattr(finish.Finish, "at_once", failing)
+        return "rolled back"
+
+    return make
+
+
+KINDS = pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+
+
+@KINDS
+def test_who_asked_is_told_of_what_fails_while_a_unit_ends_at_once(
+    door: Sessions, monkeypatch: pytest.MonkeyPatch, breaking: Any, kind: type[BaseException]
+) -> None:
+    """The error knows the outcome, its hook is called once, and nothing is held."""
+    told: list[str] = []
+
+    def work() -> None:
+        with door.begin():
+            door.on_commit(told.append, "committed")
+            door.on_rollback(told.append, "rolled back")
+            outcomes.append(breaking(kind))
+
+    outcomes: list[str] = []
+    with pytest.raises(kind) as caught:
+        work()
+    monkeypatch.undo()
+    assert [str(outcome_of(caught.value))] == told == outcomes
+    assert door.held() == ()
+    with door.read() as session:
+        assert session.scalar(ONE) == 1
+
+
+@KINDS
+def test_who_asked_is_told_of_what_fails_while_a_unit_of_tasks_ends_at_once(
+    url: str, monkeypatch: pytest.MonkeyPatch, breaking: Any, kind: type[BaseException]
+) -> None:
+    """The same."""
+    told: list[str] = []
+    outcomes: list[str] = []
+
+    async def work(door: AsyncSessions) -> None:
+        async with door.begin():
+            door.on_commit(told.append, "committed")
+            door.on_rollback(told.append, "rolled back")
+            outcomes.append(breaking(kind))
+
+    async def run() -> None:
+        async with AsyncSessions(url.replace("sqlite", "sqlite+aiosqlite")) as door:
+            with pytest.raises(kind) as caught:
+                await work(door)
+            monkeypatch.undo()
+            assert [str(outcome_of(caught.value))] == told == outcomes
             assert door.held() == ()
             async with door.read() as session:
                 assert await session.scalar(ONE) == 1
