@@ -131,8 +131,8 @@ class MariaDB(Server):
         self.ask(f"drop database if exists {quote(name)}")
 
     def census(self, database: str) -> list[Backend]:
-        """The client connections to `database`, as the process list has them. Threads of the server itself, such as those
-        that apply what another node has committed, are in a database too while they work for it."""
+        """The client connections to `database`, as the process list has them. Threads of the server itself, such as
+        those that apply what another node has committed, are in a database too while they work for it."""
         query = (
             "select id, command, coalesce(info, '') from information_schema.processlist "
             "where db = %s and user <> 'system user' order by id"
