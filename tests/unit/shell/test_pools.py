@@ -394,11 +394,14 @@ def test_the_error_names_who_holds(bench: Bench) -> None:
     assert (owner in str(caught.value)) is bench.is_ours
 
 
-@suite
-def test_who_comes_when_too_many_wait_in_an_overload(bench: Bench) -> None:
-    """Is refused at once, and counted; who waits already is served, and afterwards everybody is."""
-    if not bench.is_ours:
-        return  # SQLAlchemy's pools know no overload
+@pytest.mark.parametrize("pool", [FairPool, FairAsyncPool])
+def test_who_comes_when_too_many_wait_in_an_overload(pool: type[Pool], tmp_path: Path) -> None:
+    """Is refused at once, and counted; who waits already is served, and afterwards everybody is. (SQLAlchemy's pools
+    know no overload.)"""
+    Bench(pool, tmp_path).run(_turns_away)
+
+
+def _turns_away(bench: Bench) -> None:
     engine = bench.engine()
     room: Room = engine.pool.room  # type: ignore[attr-defined]
     room.seats.waiters.is_bounded = True
