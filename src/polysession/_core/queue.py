@@ -1,8 +1,8 @@
 """Who waits for a connection, in the order in which they are served. No lock, no clock, no I/O.
 
 First come, first served; only when a kind begins to be overloaded the newest of its kind go before (`overload`).
-Joining, leaving and asking whether somebody waits take the same time however many wait. An interrupt may end any method
-between two instructions: each changes the queue by one call.
+Joining, leaving and asking whether somebody waits take the same time however many wait; in an overload who comes counts
+those of its kind. An interrupt may end any method between two instructions: each changes the queue by one call.
 """
 
 from __future__ import annotations

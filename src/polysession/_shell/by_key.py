@@ -10,7 +10,7 @@ What is asked, in the order of SQLAlchemy: the identity map, then the flush of w
 here, and then by `Session.get` as it is: anything asked for beyond class and key; a class with inheritance, deferred or
 eager attributes of the kind that a loader has to see to, or a database of its own; an object that has expired; whoever
 listens to the session's statements, to what is loaded, or to the engine; a connection that is not in the state in which
-`taking` makes it; a row whose key is another one than was asked for; more rows than one.
+`taking` makes it; a row whose object is in the session already, by another key than was asked for; more rows than one.
 
 None of it is public (SQLAlchemy 2.1, orm/session.py: `Session._get_impl`; orm/loading.py: `_load_on_pk_identity`,
 `_instance_processor`, `_populate_full`; engine/default.py: `_init_compiled`; engine/base.py: `_exec_single_context`):
