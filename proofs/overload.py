@@ -21,12 +21,16 @@ The control is the same trace with SQLAlchemy's `QueuePool` and `AsyncAdaptedQue
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from queue import SimpleQueue
 from typing import Any, Final
 
 import pytest
@@ -45,8 +49,8 @@ __all__ = ["NAME", "run"]
 NAME: Final = "overload"
 SIZE: Final = 5
 TAKES: Final = 0.020
-FULL: Final = round(SIZE / TAKES)
-"""Units in a second that five connections could serve if nothing but the units took time."""
+_FEW: Final = 2, 0.050
+"""Of the short profile: connections, and seconds of a unit. A busy machine has a fifth of the threads to run."""
 DEADLINE: Final = 1.0
 SOON: Final = 0.150
 BUSY: Final = 0.95
@@ -54,13 +58,12 @@ BURST: Final = 1.9
 """Seconds."""
 _CALM: Final = 10.0
 """Seconds for which what can be served is measured, twice."""
-_THREADS: Final = 1000
-"""As many as come within twice the deadline: who comes finds one that is free."""
 _PATIENCE: Final = 20.0
+_ENDS: Final = 120.0
+"""Seconds in which all units that have come must have ended, which takes as long as their patience at most."""
 _STOPPED: Final = 0.02
 """Seconds for which a machine may stop a thread between the look at the clock and the statement."""
 _SERVER: Final = "pg18"
-_WORK: Final = sa.text(f"select pg_sleep({TAKES})")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,25 @@ class _Load:
     """Instead: so many workers, of whom each comes again at once when it was served."""
     deadline: float | None = None
     overload: str = "shed"
+    size: int = SIZE
+    """Connections."""
+    takes: float = TAKES
+    """Seconds of a unit."""
+
+    @property
+    def per_second(self) -> int:
+        """Units that come in a second."""
+        return round(self.times * self.size / self.takes)
+
+    @property
+    def threads(self) -> int:
+        """As many as come within twice the deadline: who comes finds one that is free."""
+        return min(round(2 * DEADLINE * self.per_second), sum(1 for _ in self.moments()))
+
+    @cached_property
+    def work(self) -> sa.TextClause:
+        """The statement of a unit."""
+        return sa.text(f"select pg_sleep({self.takes})")
 
     @property
     def patience(self) -> float:
@@ -82,8 +104,7 @@ class _Load:
 
     def moments(self) -> Iterator[float]:
         """When units come, in seconds from the beginning."""
-        per_second = self.times * FULL
-        return (number / per_second for number in range(round(per_second * self.seconds)))
+        return (number / self.per_second for number in range(round(self.per_second * self.seconds)))
 
 
 class _Course:
@@ -123,7 +144,7 @@ class _Course:
             self.timed_out.append(waited)
             self.cut += served
         else:
-            self.other.append(f"{type(error).__name__}: {error}"[:200])
+            self.other.append(f"{type(error).__name__}: {error}"[:1000])
 
     @property
     def in_a_second(self) -> float:
@@ -144,9 +165,10 @@ class _Course:
             "timed out": len(self.timed_out),
             "of them in their statement": self.cut,
             "other errors": len(self.other),
+            **({"one of them": self.other[0]} if self.other else {}),
             "ms of the wait of 99 in 100": round(1000 * waits[int(0.99 * (len(waits) - 1))]) if waits else 0,
             "ended well in a second": round(self.in_a_second, 1),
-            "per mille of the connections' time": round(1000 * sum(self.held) / (SIZE * self.load.seconds)),
+            "per mille of the connections' time": round(1000 * sum(self.held) / (self.load.size * self.load.seconds)),
             **(
                 {}
                 if can is None
@@ -156,28 +178,52 @@ class _Course:
 
 
 def _by_threads(unit: Callable[[_Course, float], None], load: _Load) -> _Course:
-    with _crowd(load.workers or min(_THREADS, sum(1 for _ in load.moments()))) as crowd:
-        course = _Course(load)
-        if load.workers:
-            for _ in range(load.workers):
-                crowd.submit(_again, unit, course)
-            return course
-        began = time.perf_counter()
-        for moment in load.moments():
-            if (left := began + moment - time.perf_counter()) > 0:
-                time.sleep(left)
-            crowd.submit(unit, course, time.perf_counter())
-        return course
+    crowd = _Crowd(load.workers or load.threads)
+    course = _Course(load)
+    for _ in range(load.workers):
+        crowd.submit(_again, unit, course)
+    began = time.perf_counter()
+    for moment in () if load.workers else load.moments():
+        if (left := began + moment - time.perf_counter()) > 0:
+            time.sleep(left)
+        crowd.submit(unit, course, time.perf_counter())
+    crowd.end()
+    return course
 
 
-@contextmanager
-def _crowd(size: int) -> Iterator[ThreadPoolExecutor]:
-    """So many threads that are there already, as in a server; all have ended their work at the end."""
-    with ThreadPoolExecutor(size) as crowd:
-        all_here = threading.Barrier(size)
-        for _ in range(size):
-            crowd.submit(all_here.wait)
-        yield crowd
+class _Crowd:
+    """So many threads that are there already, as in a server."""
+
+    def __init__(self, size: int) -> None:
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name="unit", daemon=True) for _ in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def submit(self, work: Callable[..., object], *args: object) -> None:
+        """Have one of them do it."""
+        self._work.put(partial(work, *args))
+
+    def end(self) -> None:
+        """Return when all was done. Raises if it does not end: what the threads are at is its text."""
+        for _ in self._threads:
+            self._work.put(None)
+        until = time.monotonic() + _ENDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        frames = sys._current_frames()
+        stacks = [
+            traceback.extract_stack(frames[thread.ident])[:-9:-1]
+            for thread in self._threads
+            if thread.is_alive() and thread.ident in frames
+        ]
+        at = Counter(" < ".join(f"{frame.name}:{frame.lineno}" for frame in stack) for stack in stacks)
+        if at:
+            raise RuntimeError(f"{len(stacks)} threads have not ended {_ENDS:.0f} s after the last unit came: {at}")
 
 
 def _again(unit: Callable[[_Course, float], None], course: _Course) -> None:
@@ -215,7 +261,7 @@ def _sent_at(seen: Any) -> tuple[float, float | None]:
 
 
 def _settings(url: str, load: _Load) -> dict[str, Any]:
-    pool = {"size": SIZE, "checkout_timeout": load.patience, "idle_warning": 0, "overload": load.overload}
+    pool = {"size": load.size, "checkout_timeout": load.patience, "idle_warning": 0, "overload": load.overload}
     return {"databases": {"load": {"url": url, "pool": pool}}}
 
 
@@ -228,7 +274,7 @@ def _ours_by_threads(url: str, load: _Load) -> _Course:
                 with door.begin(propagation="not_supported", deadline=load.deadline) as session:
                     seen = session._polysession_holding.seen  # type: ignore[attr-defined]
                     try:
-                        session.execute(_WORK)
+                        session.execute(load.work)
                         course.done(seen.began)
                     finally:
                         if seen.statements:
@@ -250,7 +296,7 @@ def _ours_by_tasks(url: str, load: _Load) -> _Course:
                     async with door.begin(propagation="not_supported", deadline=load.deadline) as session:
                         seen = session.sync_session._polysession_holding.seen  # type: ignore[attr-defined]
                         try:
-                            await session.execute(_WORK)
+                            await session.execute(load.work)
                             course.done(seen.began)
                         finally:
                             if seen.statements:
@@ -265,7 +311,7 @@ def _ours_by_tasks(url: str, load: _Load) -> _Course:
 
 
 def _theirs_by_threads(url: str, load: _Load) -> _Course:
-    engine = sa.create_engine(url, poolclass=QueuePool, pool_size=SIZE, max_overflow=0, pool_timeout=load.patience)
+    engine = sa.create_engine(url, poolclass=QueuePool, pool_size=load.size, max_overflow=0, pool_timeout=load.patience)
 
     def unit(course: _Course, asked: float) -> None:
         served = False
@@ -273,7 +319,7 @@ def _theirs_by_threads(url: str, load: _Load) -> _Course:
             with engine.connect() as connection:
                 began, served = time.perf_counter(), True
                 course.served(asked, began, asked + load.patience)
-                connection.execute(_WORK)
+                connection.execute(load.work)
                 course.done(began)
         except Exception as error:
             course.ended(error, time.perf_counter() - asked, served=served)
@@ -287,7 +333,7 @@ def _theirs_by_threads(url: str, load: _Load) -> _Course:
 def _theirs_by_tasks(url: str, load: _Load) -> _Course:
     async def main() -> _Course:
         engine = create_async_engine(
-            url, poolclass=AsyncAdaptedQueuePool, pool_size=SIZE, max_overflow=0, pool_timeout=load.patience
+            url, poolclass=AsyncAdaptedQueuePool, pool_size=load.size, max_overflow=0, pool_timeout=load.patience
         )
 
         async def unit(course: _Course, asked: float) -> None:
@@ -296,7 +342,7 @@ def _theirs_by_tasks(url: str, load: _Load) -> _Course:
                 async with engine.connect() as connection:
                     began, served = time.perf_counter(), True
                     course.served(asked, began, asked + load.patience)
-                    await connection.execute(_WORK)
+                    await connection.execute(load.work)
                     course.done(began)
             except Exception as error:
                 course.ended(error, time.perf_counter() - asked, served=served)
@@ -321,9 +367,10 @@ _SIDES: Final[dict[str, tuple[str, Trace, Trace]]] = {
 def run(profile: Profile, seed: int) -> Result:
     """A long overload and bursts, with threads and tasks; then the control."""
     quick = profile.name == "quick"
-    # in the quick profile few enough threads that they do not keep each other from running on a busy machine
-    overload = _Load(3.0, deadline=DEADLINE) if quick else _Load(60.0, deadline=DEADLINE)
-    calm = _Load(1.0 if quick else _CALM, workers=SIZE, deadline=DEADLINE)
+    size, takes = _FEW if quick else (SIZE, TAKES)
+    load = _Load(3.0 if quick else 60.0, deadline=DEADLINE, size=size, takes=takes)
+    calm = replace(load, seconds=1.0 if quick else _CALM, workers=size)
+    burst = replace(load, seconds=BURST / 2 if quick else BURST, deadline=None)
     bursts = 1 if quick else 5
     long: list[Row] = []
     short: list[Row] = []
@@ -336,14 +383,14 @@ def run(profile: Profile, seed: int) -> Result:
                 continue
             url = fresh.set(drivername=driver).render_as_string(hide_password=False)
             before = ours(url, calm).in_a_second
-            course = ours(url, overload)
+            course = ours(url, load)
             can = (before + ours(url, calm).in_a_second) / 2
             long.append(course.row(f"{side}, overload", can))
             profile.say(str(long[-1]))
             for _ in range(bursts):
-                short.append(ours(url, _Load(BURST / 2 if quick else BURST)).row(f"{side}, burst"))
+                short.append(ours(url, burst).row(f"{side}, burst"))
                 profile.say(str(short[-1]))
-            control.append(theirs(url, overload).row(f"{side}, overload"))
+            control.append(theirs(url, load).row(f"{side}, overload"))
             profile.say(f"control: {control[-1]}")
     except pytest.skip.Exception as missing:
         profile.say(f"skipped, {missing}")

@@ -27,3 +27,17 @@ class OneCluster(LoadScopeScheduling):  # type: ignore[misc] # as above
         if all(units[scope].values()):
             del units[scope]
         self._reschedule(node)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """As there, but the test in which a worker died is done: run again, it would end the next worker too."""
+        units = self.assigned_work[node]
+        for scope, unit in units.items():
+            for nodeid, is_done in unit.items():
+                if not is_done:
+                    unit[nodeid] = True
+                    if all(unit.values()):
+                        del units[scope]
+                    super().remove_node(node)
+                    return str(nodeid)
+        super().remove_node(node)
+        return None
