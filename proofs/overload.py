@@ -21,7 +21,6 @@ The control is the same trace with SQLAlchemy's `QueuePool` and `AsyncAdaptedQue
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 import traceback
@@ -41,6 +40,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 from tests.engines.targets import Servers
 
 from polysession import AsyncSessions, Sessions
+from polysession._shell.threads import frame_of
 from polysession.errors import Overloaded
 from proofs.results import Profile, Result, Row
 
@@ -215,11 +215,10 @@ class _Crowd:
         until = time.monotonic() + _ENDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        frames = sys._current_frames()
         stacks = [
-            traceback.extract_stack(frames[thread.ident])[:-9:-1]
+            traceback.extract_stack(frame_of(thread.ident or 0))[:-9:-1]
             for thread in self._threads
-            if thread.is_alive() and thread.ident in frames
+            if thread.is_alive()
         ]
         at = Counter(" < ".join(f"{frame.name}:{frame.lineno}" for frame in stack) for stack in stacks)
         if at:

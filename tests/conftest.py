@@ -12,6 +12,7 @@ import pytest
 from proofs.frozen import frozen
 from proofs.interrupted_logging import free_logging
 
+from polysession._shell import knots, watchdog
 from tests.engines.server import Server
 from tests.engines.targets import FreshDatabase, Servers, mark_of, required
 
@@ -33,6 +34,16 @@ def _logging_is_free() -> Iterator[None]:
     """What a test that interrupts itself leaves with this thread keeps no later test waiting."""
     yield
     free_logging()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_in_the_process() -> Iterator[None]:
+    """Units of later tests are not kept waiting, nor watched, by what an earlier one has left."""
+    yield
+    assert not knots._waits
+    assert not watchdog._current.dog.watched
+    assert not watchdog._current.dog._lock._is_owned()  # type: ignore[attr-defined]  # that of an RLock
+    assert not knots._lock._is_owned()  # type: ignore[attr-defined]  # as above
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,7 +6,6 @@ counts its statements, and a row is put together when somebody asks. May be aske
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 import time
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..facts import Origin
 from ..observe.live import Checkout
 from .places import current_task, is_the_users
+from .threads import frame_of
 
 if TYPE_CHECKING:
     from .claims import Claim
@@ -94,7 +94,7 @@ def whereabouts(holding: Any) -> str | None:
         return None
     try:
         if isinstance(owner, int):
-            return _nearest(_outward(sys._current_frames().get(owner)))
+            return _nearest(_outward(frame_of(owner)))
         return None if owner is current_task() or owner.done() else _nearest(_inward(owner.get_coro()))
     except Exception:  # frames of others change while they are looked at
         return None

@@ -45,7 +45,7 @@ class _Watchdog:
         self.was_used = False
         """Something was bound since it looked."""
         self._bell = Bell()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may end a unit, which binds it, in the same thread
         self.runs = False
 
     def rouse(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import subprocess
+import sys
 import threading
 from functools import partial
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from polysession._shell import threads
-from polysession._shell.threads import Bell, start
+from polysession._shell.threads import Bell, frame_of, start
 
 from .driver import EVENTS, interrupt_at
 
@@ -126,3 +129,87 @@ def test_a_bell_that_is_waited_for_without_end() -> None:
     bell = Bell()
     bell.ring()
     assert bell.heard(1e300)
+
+
+LOOKS = """
+import gc, sys, threading, time
+from polysession._shell.threads import frame_of
+
+class Circle:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        time.sleep(0)  # lets others run
+
+def look(frame_of=frame_of):
+    for _ in range(100):
+        for _ in range(20):
+            Circle()
+        assert frame_of(threading.get_ident()) is not None
+
+def park():
+    lock = threading.Lock()
+    lock.acquire()
+    while True:
+        (lambda: lock.acquire(timeout=0.02))()  # a new frame each time, of which a look makes an object
+
+parked = [threading.Thread(target=park, daemon=True) for _ in range(100)]
+looking = [threading.Thread(target=look, args=({how},), daemon=True) for _ in range(4)]
+gc.set_threshold(150)
+for thread in parked + looking:
+    thread.start()
+for thread in looking:
+    thread.join()
+print(gc.isenabled())
+"""
+
+
+def _looks(how: str, seconds: float) -> str:
+    program = [sys.executable, "-c", LOOKS.format(how=how)]
+    return subprocess.run(program, capture_output=True, text=True, timeout=seconds, check=True).stdout
+
+
+def test_a_look_at_other_threads_stops_nobody() -> None:
+    """Though the collector of garbage has much to do meanwhile, which goes on afterwards."""
+    assert _looks("frame_of", 120) == "True\n"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11, 9), reason="mended in Python 3.11.9")
+def test_control_pythons_own_look_stops_all_threads() -> None:
+    """For ever."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        _looks("lambda thread: sys._current_frames().get(thread)", 5)
+
+
+def test_a_look_is_at_one_thread() -> None:
+    """Of a thread that has ended there is none."""
+    here = frame_of(threading.get_ident())
+    assert here is not None
+    assert "frame_of" in here.f_code.co_name or here.f_code.co_name == "frames"
+    ended = threading.Thread(target=int)
+    ended.start()
+    ended.join()
+    assert frame_of(ended.ident or 0) is None
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_child_of_a_look_collects_as_its_parent_did(monkeypatch: pytest.MonkeyPatch, *, collects: bool) -> None:
+    """Forked in the midst of it."""
+    look = threads._Look()
+    seen: list[tuple[bool, bool]] = []
+
+    def fork() -> dict[int, Any]:
+        before = gc.isenabled()
+        look.renew()
+        seen.append((before, gc.isenabled()))
+        return {}
+
+    monkeypatch.setattr(sys, "_current_frames", fork)
+    try:
+        if not collects:
+            gc.disable()
+        assert look.frames() == {}
+        assert seen == [(False, collects)]
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
