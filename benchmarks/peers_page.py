@@ -45,8 +45,7 @@ trips and instructions are the same on a busy machine, and tests hold ours; time
 """
 
 _BARS_AFTER: Final = """
-"In one flight" is the last statement together with COMMIT, for units that [ask for it](howto/early-commit.md). The bar
-of asyncpg for writing a row needs it too, and it is not there for asyncpg.
+"In one flight" is the last statement together with COMMIT, for units that [ask for it](howto/early-commit.md).
 
 ## Time
 

@@ -33,8 +33,8 @@ $ make bench ARGS="trips --record"
   has closed the connection, by its socket.
 - With psycopg and asyncpg BEGIN leaves with the first statement
   ([decision 32](decisions/0032-begin-in-the-first-flight.md)). No ROLLBACK follows a COMMIT.
-- **one flight**: units with [`outcome="early"`](howto/early-commit.md). With psycopg COMMIT then leaves with the last
-  statement, and so does BEGIN if that is the only one; elsewhere it goes alone.
+- **one flight**: units with [`outcome="early"`](howto/early-commit.md). With psycopg and asyncpg COMMIT then leaves
+  with the last statement, and so does BEGIN if that is the only one; elsewhere it goes alone.
 
 The counts are the same on every machine; `tests/conformance/test_round_trips.py` holds ours.
 """

@@ -4,7 +4,8 @@ Units with `outcome="early"` send the statement of their last flush and COMMIT t
 breaks that flight at one place in each trial: before its first byte, between any two bytes, after its last, in each
 direction; by RST or by FIN. "insert": BEGIN, an INSERT and COMMIT leave together. "update": the unit has written its
 row before, and an UPDATE of it leaves with COMMIT, counted by the server. Every second pair of trials runs on a
-connection on which the statement is prepared. Units are repeated by `run`. When all is quiet the truth is read on a
+connection on which the statement is prepared; with asyncpg it is prepared in the others before the flight, where a link
+that is lost is one before COMMIT. Units are repeated by `run`. When all is quiet the truth is read on a
 connection of its own: what was told as committed is there, what was told as rolled back is not; that an outcome is not
 known may be said in this way of committing, and nothing is repeated then; of each trial it is counted how often its
 work was done.
@@ -56,11 +57,17 @@ TABLE: Final = {
     "lost": "lost",
 }
 CELLS: Final = tuple(
-    itertools.product(("pg15", "pg18", "pgbouncer"), (("sync", "psycopg"), ("async", "psycopg")), ("insert", "update"))
+    itertools.product(
+        ("pg15", "pg18", "pgbouncer"),
+        (("sync", "psycopg"), ("async", "psycopg"), ("async", "asyncpg")),
+        ("insert", "update"),
+    )
 )
 NEVER: Final = ("wrong", "doubled", "lost")
 _CONTROL: Final = ("pg18", ("sync", "psycopg"), "insert")
 _ENDINGS: Final = ("rst", "fin")
+_ASKS: Final = {"insert": ("INSERT", "COMMIT"), "update": ("WITH", "COMMIT")}
+"""The requests of a flight of asyncpg, each with an answer of its own; psycopg's is one."""
 _WORKERS: Final = 4
 _WARM: Final = 6
 """So often psycopg executes a statement until it is prepared."""
@@ -186,12 +193,13 @@ def _places(database: FreshDatabase, driver: str, work: Any, way: str, table: di
     proxy = FaultProxy.before(database.url(driver))
     one = iter([Trial(0, request("COMMIT"), "", 0)])
     found: list[Place] = []
-    work(proxy, lambda: next(one, None), Heard(), way, table, lambda: found.extend(_seen(proxy)))
+    verbs = _ASKS[way] if driver == "asyncpg" else ("COMMIT",)
+    work(proxy, lambda: next(one, None), Heard(), way, table, lambda: found.extend(_seen(proxy, verbs)))
     return found
 
 
-def _seen(proxy: FaultProxy) -> list[Place]:
-    return list(commit_exchange_bytes(proxy.events).places())
+def _seen(proxy: FaultProxy, verbs: Sequence[str]) -> list[Place]:
+    return [place for verb in verbs for place in commit_exchange_bytes(proxy.events, verb).places()]
 
 
 def _row(where: str, plan: Sequence[Trial], places: int, heard: Heard, witness: sa.Engine) -> Row:

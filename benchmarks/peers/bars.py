@@ -71,11 +71,11 @@ def _trips() -> Iterable[Bar]:
     for where, peer, bars in (
         (SYNC, threads.POOL, (1, 2, 3)),
         (PSYCOPG, tasks.PSYCOPG_POOL, (1, 2, 3)),
-        (ASYNCPG, tasks.ASYNCPG_POOL, (1, 1, 3)),
+        (ASYNCPG, tasks.ASYNCPG_POOL, (1, 2, 3)),
     ):
         for work, bar in zip((READ, WRITE, CHANGE), bars, strict=True):
             yield Bar(figure=f"round trips: {work}", kind="trips", work=work, where=where, bar=bar, peer=peer)
-        for work, bar in ((WRITE, 1), (CHANGE, 2)) if where != ASYNCPG else ():
+        for work, bar in ((WRITE, 1), (CHANGE, 2)):
             figure = f"round trips: {work}, in one flight"
             yield Bar(figure=figure, kind="trips", work=work, where=where, bar=bar, peer=peer, side=threads.ONE_FLIGHT)
         figure = "round trips: a unit that does nothing"

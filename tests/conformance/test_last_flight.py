@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.engines.targets import FreshDatabase
 
 from .doors import as_async, finish
 
-PLACES = ("psycopg sync", "psycopg async")
+PLACES = ("psycopg sync", "psycopg async", "asyncpg async")
 EARLY, PLAIN = Certainty.EARLY, Certainty.PLAIN
 
 
@@ -584,8 +584,9 @@ def test_an_interrupt(database: FreshDatabase, witness: Witness, kind: Any, outc
 
 
 @pytest.mark.parametrize("target", ["pg18"])
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 @pytest.mark.parametrize("kind", [Thing, Waited])
-def test_a_cancellation(database: FreshDatabase, witness: Witness, kind: Any) -> None:
+def test_a_cancellation(database: FreshDatabase, witness: Witness, driver: str, kind: Any) -> None:
     """As of COMMIT: the flight goes on to its end, and the cancellation that comes out tells that it has committed."""
     witness.do(SLOW)
 
@@ -594,7 +595,7 @@ def test_a_cancellation(database: FreshDatabase, witness: Witness, kind: Any) ->
             session.add(kind(id=1, value=1, **({"name": "one"} if kind is Thing else {})))
 
     async def use() -> None:
-        async with AsyncSessions(database.url("psycopg")) as door:
+        async with AsyncSessions(database.url(driver)) as door:
             task = asyncio.create_task(unit(door))
             await asyncio.to_thread(until_it_waits, witness)
             task.cancel()
@@ -607,41 +608,75 @@ def test_a_cancellation(database: FreshDatabase, witness: Witness, kind: Any) ->
     assert len(witness.rows()[kind.__tablename__]) == 1
 
 
+async def fly(door: AsyncSessions, thing: Any, **asked: Any) -> BaseException:
+    """What comes of a unit that fails."""
+    with pytest.raises(Exception) as raised:  # looked at by the caller
+        async with door.begin(outcome=EARLY, **asked) as session:
+            session.add(thing)
+    return raised.value
+
+
+def run_at(place: str, database: FreshDatabase, work: Callable[[AsyncSessions], Coroutine[Any, Any, Any]]) -> Any:
+    """What `work` answers with a door of a place."""
+    driver, _, kind = place.partition(" ")
+
+    async def use() -> Any:
+        async with AsyncSessions(database.url(driver)) as door:
+            return await work(door)
+
+    if kind == "async":
+        return asyncio.run(use())
+    with Sessions(database.url(driver)) as door:
+        return finish(work(as_async(door)))
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("target", ["pg18"])
-def test_a_deadline(database: FreshDatabase, witness: Witness) -> None:
+def test_a_deadline(database: FreshDatabase, witness: Witness, place: str) -> None:
     """It ends the statement of the flight on the server."""
     witness.do(SLOW)
-    with Sessions(database.url("psycopg")) as door:
-        with pytest.raises(DeadlineExceeded) as raised, door.begin(outcome=EARLY, deadline=0.3) as session:
-            session.add(Thing(id=1, name="one", value=60))
-        assert outcome_of(raised.value) is Outcome.ROLLED_BACK
+
+    async def work(door: AsyncSessions) -> BaseException:
+        failed = await fly(door, Thing(id=1, name="one", value=60), deadline=0.3)
         assert door.held() == ()
+        return failed
+
+    failed = run_at(place, database, work)
+    assert isinstance(failed, DeadlineExceeded)
+    assert outcome_of(failed) is Outcome.ROLLED_BACK
     assert not witness.rows()["thing"]
 
 
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("target", ["pg18"])
 @pytest.mark.parametrize(("kind", "outcome"), [(Thing, Outcome.ROLLED_BACK), (Waited, Outcome.UNKNOWN)])
-def test_the_server_ends_the_connection(database: FreshDatabase, witness: Witness, kind: Any, outcome: Outcome) -> None:
+def test_the_server_ends_the_connection(
+    database: FreshDatabase, witness: Witness, place: str, kind: Any, outcome: Outcome
+) -> None:
     """If its last word is an error of the statement, COMMIT was not run; at COMMIT nobody knows."""
     witness.do(SLOW)
 
     def end() -> None:
         witness.do(f"select pg_terminate_backend({until_it_waits(witness)})")
 
-    with Sessions(database.url("psycopg")) as door:
-        thread = threading.Thread(target=end)
-        thread.start()
-        with pytest.raises(Exception) as raised, door.begin(outcome=EARLY) as session:  # looked at below
-            session.add(kind(id=1, value=60, **({"name": "one"} if kind is Thing else {})))
-        thread.join()
-        assert outcome_of(raised.value) is outcome
-        assert isinstance(raised.value, CommitUnknown) is (outcome is Outcome.UNKNOWN)
+    async def work(door: AsyncSessions) -> BaseException:
+        failed = await fly(door, kind(id=1, value=60, **({"name": "one"} if kind is Thing else {})))
         assert door.held() == ()
+        return failed
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    failed = run_at(place, database, work)
+    thread.join()
+    assert outcome_of(failed) is outcome
+    assert isinstance(failed, CommitUnknown) is (outcome is Outcome.UNKNOWN)
 
 
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("target", ["pg18"])
-def test_what_is_told(database: FreshDatabase, witness: Witness) -> None:
+def test_what_is_told(database: FreshDatabase, witness: Witness, place: str) -> None:
     """Facts and hooks are those of any unit."""
+    driver, _, kind = place.partition(" ")
     told: dict[str, list[Any]] = {}
     for outcome in (EARLY, PLAIN):
         facts: list[Any] = []
@@ -650,18 +685,24 @@ def test_what_is_told(database: FreshDatabase, witness: Witness) -> None:
             def tell(self, fact: Any) -> None:
                 facts.append(fact)  # noqa: B023  # at once
 
-        witness.do(SETUP)
-        with Sessions(
-            {"default": {"url": database.url("psycopg"), "outcome": outcome}}, observers=[Observer()]
-        ) as door:
-            with door.begin() as session:
+        async def work(door: AsyncSessions) -> None:
+            async with door.begin() as session:
                 session.add(Thing(id=5, name="five"))
-                door.on_commit(facts.append, "committed")
-            with pytest.raises(StaleDataError), door.begin() as session:
-                thing = session.get_one(Thing, 9)
-                witness.do("delete from thing where id = 9")
-                thing.value += 1
-                door.on_rollback(facts.append, "rolled back")
+                door.on_commit(facts.append, "committed")  # noqa: B023  # at once
+            with pytest.raises(StaleDataError):
+                async with door.begin() as session:
+                    thing = await session.get_one(Thing, 9)
+                    witness.do("delete from thing where id = 9")
+                    thing.value += 1
+                    door.on_rollback(facts.append, "rolled back")  # noqa: B023  # at once
+            await door.close()
+
+        witness.do(SETUP)
+        asked: Any = {"default": {"url": database.url(driver), "outcome": outcome}}
+        if kind == "async":
+            asyncio.run(work(AsyncSessions(asked, observers=[Observer()])))
+        else:
+            finish(work(as_async(Sessions(asked, observers=[Observer()]))))
         told[outcome] = [
             fact if isinstance(fact, str) else (type(fact), getattr(fact, "outcome", "")) for fact in facts
         ]

@@ -31,7 +31,7 @@ TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
     (PSYCOPG, "AsyncSession, pre_ping"): (0, 4, 4, 5, 15, None),
     (PSYCOPG, "advanced-alchemy"): (0, 3, 3, 4, 14, None),
     (ASYNCPG, "polysession"): (0, 1, 2, 3, 10, 10),
-    (ASYNCPG, "polysession, one flight"): (0, 1, 2, 3, 10, 10),
+    (ASYNCPG, "polysession, one flight"): (0, 1, 1, 2, 10, 10),
     (ASYNCPG, "asyncpg's pool"): (1, 2, 4, 5, 11, None),
     (ASYNCPG, "AsyncSession"): (0, 3, 3, 4, 12, None),
     (ASYNCPG, "AsyncSession, pre_ping"): (0, 6, 6, 7, 15, None),

@@ -15,8 +15,11 @@ from tests.engines.targets import Servers
         pytest.param("pg15", "async", "psycopg", "insert", marks=pytest.mark.pg),
         pytest.param("pg15", "sync", "psycopg", "update", marks=pytest.mark.pg),
         pytest.param("pg18", "async", "psycopg", "update", marks=pytest.mark.pg),
+        pytest.param("pg18", "async", "asyncpg", "insert", marks=pytest.mark.pg),
+        pytest.param("pg15", "async", "asyncpg", "update", marks=pytest.mark.pg),
         pytest.param("pgbouncer", "sync", "psycopg", "insert", marks=pytest.mark.pgbouncer),
         pytest.param("pgbouncer", "async", "psycopg", "update", marks=pytest.mark.pgbouncer),
+        pytest.param("pgbouncer", "async", "asyncpg", "update", marks=pytest.mark.pgbouncer),
     ],
 )
 def test_nothing_wrong_is_said(servers: Servers, target: str, kind: str, driver: str, way: str) -> None:

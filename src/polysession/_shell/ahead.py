@@ -17,12 +17,14 @@ versions that were read (`is_known`).
 from __future__ import annotations
 
 import functools
+import math
 import struct
 from typing import Any, Final
 
 from sqlalchemy.util import await_only
 
 from . import known
+from .behind import Departure, prepare, text_of
 
 __all__ = ["KNOWN", "beginning_cursor", "is_known", "message"]
 
@@ -64,15 +66,44 @@ def beginning_cursor() -> Any:
 
         def execute(self, operation: Any, parameters: Any = None) -> None:
             adapter: Any = self._adapt_connection
-            if adapter._transaction is not None or not self._is_prepared(adapter, operation):
+            driver = adapter._connection
+            if getattr(driver, "polysession_flight", None) is not None:
+                self._execute_last(adapter, operation, parameters)
+            elif adapter._transaction is not None or not self._is_prepared(adapter, operation):
                 super().execute(operation, parameters)
+            else:
+                self._begin_with(adapter, self._prepare_and_execute(operation, parameters))
+
+        def _execute_last(self, adapter: Any, operation: Any, parameters: Any) -> None:
+            """With COMMIT behind it (`behind`), if it is what COMMIT was booked for."""
+            flight = adapter._connection.polysession_flight
+            flight.cancel()
+            text = text_of(flight, adapter, operation)
+            if text is None:
+                self.execute(operation, parameters)
                 return
+            cache = adapter._prepared_statement_cache
+            if not self._is_prepared(adapter, text):
+                found = await_only(prepare(adapter, text, self._invalidate_schema_cache_asof))
+                cache = {text: (*found, math.inf)}
+            work = Departure(flight, self, cache).perform(self._prepare_and_execute(text, parameters))
+            if adapter._transaction is None:
+                self._begin_with(adapter, work)
+            else:
+                await_only(work)
+
+        def _begin_with(self, adapter: Any, work: Any) -> None:
             driver = adapter._connection
             driver.polysession_ahead = True
             try:
-                super().execute(operation, parameters)
+                await_only(work)
             except Exception:
-                if not (driver.polysession_ahead or driver.is_in_transaction() or driver.is_closed()):
+                if not (
+                    driver.polysession_ahead
+                    or adapter._transaction is None  # it is over
+                    or driver.is_in_transaction()
+                    or driver.is_closed()
+                ):
                     await_only(self._settle(adapter, driver))
                 raise
             finally:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, AnyStr, Final
 
 from .first_flight import beginning_cursor, is_one
 
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 
 __all__ = ["book", "counted", "miscounted"]
 
-_COUNTED: Final = (
-    b"WITH polysession_changed AS (%b RETURNING 1) SELECT CASE count(*) WHEN 1 THEN 1 "
-    b"ELSE ('polysession_changed_' || count(*))::int END FROM polysession_changed"
+_BEFORE: Final = "WITH polysession_changed AS ("
+_BEHIND: Final = (
+    " RETURNING 1) SELECT CASE count(*) WHEN 1 THEN 1 "
+    "ELSE ('polysession_changed_' || count(*))::int END FROM polysession_changed"
 )
 _NOT_A_NUMBER: Final = "22P02"
 """PostgreSQL documentation, "PostgreSQL Error Codes": invalid_text_representation."""
 _MISCOUNTED: Final = re.compile(r"polysession_changed_(\d+)")
 
 
-def counted(text: bytes) -> bytes:
+def counted(text: AnyStr) -> AnyStr:
     """An UPDATE that the server refuses if it does not change exactly one row."""
-    return _COUNTED % text
+    if isinstance(text, bytes):
+        return _BEFORE.encode() + text + _BEHIND.encode()
+    return _BEFORE + text + _BEHIND
 
 
 def miscounted(sqlstate: str | None, message: str | None) -> int | None:

@@ -115,7 +115,13 @@ def _nothing() -> None:
 
 def can_fly(engine: Engine) -> bool:
     """Its driver can send COMMIT behind a statement, and it is of our making."""
-    return known.IS_KNOWN and EngineRoom.is_ours(engine) and bool(first_flight.arguments(engine.dialect))
+    if not known.IS_KNOWN or not EngineRoom.is_ours(engine):
+        return False
+    if engine.dialect.driver == "asyncpg":
+        from . import ahead  # whoever uses another driver needs none of it
+
+        return ahead.is_known()
+    return bool(first_flight.arguments(engine.dialect))
 
 
 def board(session: Session, holding: Holding) -> bool:
@@ -181,6 +187,7 @@ def _is_heard_of(mapper: Mapper[Any]) -> bool:
 
 
 def _book(flight: LastFlight) -> bool:
-    from . import last_cursor  # the driver is imported by now
+    from . import behind, last_cursor  # the driver is imported by now
 
-    return last_cursor.book(flight.connection.connection.driver_connection, flight)
+    book = behind.book if flight.connection.dialect.driver == "asyncpg" else last_cursor.book
+    return book(flight.connection.connection.driver_connection, flight)

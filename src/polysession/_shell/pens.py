@@ -253,7 +253,8 @@ def connection_number(driver: Any) -> int:
 
 @functools.cache
 def marking_connection() -> Any:
-    """asyncpg's connection, whose transaction sends a row with its COMMIT, and BEGIN with a statement (`ahead`).
+    """asyncpg's connection, whose transaction sends a row with its COMMIT, BEGIN with a statement (`ahead`),
+    and COMMIT (`behind`).
 
     asyncpg's `Transaction.commit` sends its text by the connection's public `execute` (asyncpg, transaction.py), which
     without arguments is a simple query and may have several statements (asyncpg documentation, Connection.execute).
@@ -265,12 +266,14 @@ def marking_connection() -> Any:
     class MarkingConnection(asyncpg.Connection):  # type: ignore[misc]  # the driver's stubs are optional
         """For writes."""
 
-        __slots__ = ("polysession_ahead", "polysession_marker")
+        __slots__ = ("polysession_ahead", "polysession_flight", "polysession_marker")
 
         def __init__(self, *args: Any, **named: Any) -> None:
             self.polysession_marker = ""
             self.polysession_ahead = False
             """What comes next is a statement that is prepared, with which BEGIN may leave."""
+            self.polysession_flight = None
+            """What comes next may be the statement with which COMMIT leaves (`behind`)."""
             super().__init__(*args, **named)
 
         async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:

@@ -183,7 +183,8 @@ SHORTCUTS: Final = (
     ),
     Shortcut(
         "COMMIT in the flight of the last statement, for units that ask for it",
-        'outcome = "early", psycopg and a SQLAlchemy in versions that were read, nobody who listens to all sessions; '
+        'outcome = "early", psycopg or asyncpg and a SQLAlchemy in versions that were read, nobody who listens to all '
+        "sessions; "
         "of one unit, a single object that is new or changed at its end, in one table",
         "COMMIT takes a round trip of its own",
         _commits_early,

@@ -83,8 +83,8 @@ def test_a_pooler_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 
 def test_which_driver(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """COMMIT leaves early by psycopg; one flight, a prepared row and reads that give way in one place are psycopg's,
-    without a pooler; one thread for a unit is aiosqlite's."""
+    """COMMIT leaves early by psycopg and asyncpg; one flight, a prepared row and reads that give way in one place are
+    psycopg's, without a pooler; one thread for a unit is aiosqlite's."""
     url = "postgresql+{}://nowhere.invalid/orders"
     file = tmp_path / "polysession.toml"
     file.write_text(f'[databases.orders]\nurl = "{url.format("psycopg")}"\npooler = "transaction"\n')
@@ -92,7 +92,7 @@ def test_which_driver(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     for source, used in {
         url.format("psycopg"): (True, True, True, True, False),
         str(file): (True, False, False, False, False),
-        url.format("asyncpg"): (False, False, False, False, False),
+        url.format("asyncpg"): (True, False, False, False, False),
         "sqlite+aiosqlite://": (False, False, False, False, True),
         "sqlite+pysqlite://": (False, False, False, False, False),
     }.items():

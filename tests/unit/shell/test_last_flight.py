@@ -55,8 +55,9 @@ def test_what_the_server_says_of_the_rows(sqlstate: str | None, message: str | N
 
 def test_an_update_that_is_counted() -> None:
     """It is the statement, in one that looks at how many rows there were."""
-    text = counted(b"UPDATE item SET value=$1 WHERE item.id = $2")
-    assert text.startswith(b"WITH polysession_changed AS (UPDATE item SET value=$1 WHERE item.id = $2 RETURNING 1) ")
+    text = counted("UPDATE item SET value=$1 WHERE item.id = $2")
+    assert text.startswith("WITH polysession_changed AS (UPDATE item SET value=$1 WHERE item.id = $2 RETURNING 1) ")
+    assert counted(b"UPDATE item SET value=$1 WHERE item.id = $2") == text.encode()
 
 
 def test_other_engines() -> None:
