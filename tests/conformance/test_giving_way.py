@@ -198,26 +198,22 @@ def test_an_interrupt(database: FreshDatabase, connect: Callable[[], Any]) -> No
 
 @pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_leaves_a_good_connection(connect: Callable[[], Any]) -> None:
-    """As with psycopg, if the server has ended the statement."""
+    """If the server has ended the statement. (psycopg's own cursor sometimes leaves the end of it unread.)"""
+    connection, observer = connect(), connect()
+    text = "select pg_sleep(%s) as nap"
+    *_, before = [tried(connection, CURSORS[1], text, (0.0,)) for _ in range(OFTEN)]
 
-    def work(cursor: Any) -> Any:
-        connection, observer = connect(), connect()
-        text = "select pg_sleep(%s) as nap"
-        come = [tried(connection, cursor, text, (0.0,)) for _ in range(OFTEN)]
+    def interrupt() -> None:
+        wait_until(lambda: sleeping(observer) == 1, what="the statement is under way")
+        os.kill(os.getpid(), signal.SIGINT)
 
-        def interrupt() -> None:
-            wait_until(lambda: sleeping(observer) == 1, what="the statement is under way")
-            os.kill(os.getpid(), signal.SIGINT)
-
-        thread = threading.Thread(target=interrupt)
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            tried(connection, cursor, text, (60.0,))
-        thread.join()
-        return [*come, left(connection), tried(connection, cursor, text, (0.0,))]
-
-    plain, ours = map(work, CURSORS)
-    assert plain == ours
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        tried(connection, CURSORS[1], text, (60.0,))
+    thread.join()
+    assert left(connection) == before[1] == (False, False, psycopg.pq.TransactionStatus.IDLE, 0)
+    assert tried(connection, CURSORS[1], text, (0.0,)) == before
 
 
 def sleeping(observer: Any) -> int:

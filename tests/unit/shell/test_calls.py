@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from benchmarks import outcome, overhead
 
+from .driver import EVENTS
+
 MORE = {
     "unit, begin": -56,
     "unit, read": -58,
@@ -105,4 +107,5 @@ def test_the_counter_counts(calls: int) -> None:
     counted = overhead.count(work)
     more = [overhead.count(partial(work, calls * times)).bytecodes for times in (1, 2, 3)]
     assert (counted.calls, counted.own) == (calls + 1, 0)
-    assert more[2] - more[1] == more[1] - more[0] > calls
+    assert more[2] - more[1] == more[1] - more[0]
+    assert more[1] - more[0] > calls or "opcode" not in EVENTS  # then only some are traced
