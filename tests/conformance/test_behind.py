@@ -16,8 +16,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from polysession import AsyncSessions, Outcome
 from polysession._shell import adapted, ahead, known
 from polysession._shell.last_flight import LastFlight
+from polysession.errors import CommitUnknown
 from polysession.facts import outcome_of
-from polysession.testing.proxy import Delay, Fault, FaultProxy, answer
+from polysession.testing.proxy import Delay, Direction, Fault, FaultProxy, Hole, answer
 from polysession.topology import Certainty
 from tests.engines.targets import FreshDatabase
 
@@ -28,7 +29,7 @@ SETUP = """
     insert into item (id, name) values (1, 'one');
     create function told() returns trigger language plpgsql as $$
     begin
-        if new.name like 'late%' then
+        if new.name like 'late %' then
             raise exception 'not %', new.name using errcode = '23514', detail = 'a detail', hint = 'a hint';
         end if;
         raise notice '% of %', tg_name, new.name;
@@ -38,7 +39,7 @@ SETUP = """
         end if;
         return new;
     end $$;
-    create trigger before before insert or update on item for each row when (new.name not like 'late%')
+    create trigger before before insert or update on item for each row when (new.name not like 'late %')
     execute function told();
     create constraint trigger after after insert or update on item deferrable initially deferred
     for each row execute function told();
@@ -226,6 +227,26 @@ def test_parameters_that_cannot_be_sent(use: Callable[..., Any], flights: Flight
 
     assert use(work) == [1, 2, 3]
     assert flights.count == 2
+
+
+def test_a_timeout_of_the_driver(use: Callable[..., Any], database: FreshDatabase, flights: Flights) -> None:
+    """asyncpg waits for no answer when its own time is up: as for a COMMIT that was sent alone, nobody knows."""
+    with FaultProxy.before(database.url("asyncpg")) as proxy:
+
+        async def work(door: AsyncSessions, observer: asyncpg.Connection) -> Any:
+            await add(door, 2, "two")
+            for verb, number in (("INSERT", 3), ("COMMIT", 4)):
+                proxy.plan(Fault(Hole(frozenset({Direction.TO_CLIENT})), answer(verb)))
+                with pytest.raises(CommitUnknown) as raised:
+                    await add(door, number, "late")
+                assert outcome_of(raised.value) is Outcome.UNKNOWN
+                proxy.sever()
+                assert door.held() == ()
+                await add(door, number + 10, "next")
+            return [row["id"] for row in await observer.fetch("select id from item order by id")]
+
+        assert use(work, url=proxy.url, command_timeout=0.5) == [1, 2, 3, 4, 13, 14]
+    assert flights.count == 5
 
 
 def test_several_at_once(use: Callable[..., Any], flights: Flights) -> None:

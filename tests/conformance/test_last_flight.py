@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -23,10 +23,11 @@ from polysession import AsyncSessions, Outcome, Sessions
 from polysession._shell import first_flight, known, last_flight
 from polysession.errors import CommitUnknown, DeadlineExceeded
 from polysession.facts import outcome_of
-from polysession.testing.proxy import FaultProxy
+from polysession.testing.proxy import Cut, Fault, FaultProxy, answer
 from polysession.topology import Certainty
+from tests.engines.pgbouncer import PgBouncer
 from tests.engines.process import wait_until
-from tests.engines.targets import FreshDatabase
+from tests.engines.targets import FreshDatabase, Servers
 
 from .doors import as_async, finish
 
@@ -670,6 +671,49 @@ def test_the_server_ends_the_connection(
     thread.join()
     assert outcome_of(failed) is outcome
     assert isinstance(failed, CommitUnknown) is (outcome is Outcome.UNKNOWN)
+
+
+@pytest.mark.pg
+@pytest.mark.pgbouncer
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("target", ["pg15"])
+@pytest.mark.parametrize("verb", ["INSERT", "COMMIT"])
+def test_a_pooler_that_loses_its_server(
+    database: FreshDatabase, witness: Witness, servers: Servers, place: str, verb: str
+) -> None:
+    """What a pooler says of it stands where an error of the statement would, and the server has committed."""
+    witness.do(SETUP)
+    driver, _, kind = place.partition(" ")
+    server = servers.shared("pg15")
+    with FaultProxy.before(database.url("psycopg")) as proxy:
+
+        class Behind:
+            """The server, by way of the proxy."""
+
+            port = sa.make_url(proxy.url).port
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(server, name)
+
+        with PgBouncer(cast("Any", Behind())) as pooler:
+            url = pooler.url(str(sa.make_url(database.url()).database), driver)
+            asked: Any = {"default": {"url": url, "pooler": "transaction", "pool": {"size": 1}}}
+
+            async def work(door: AsyncSessions) -> BaseException:
+                async with door.begin(outcome=EARLY) as session:
+                    session.add(Thing(id=20, name="first"))
+                proxy.plan(Fault(Cut(), answer(verb)))
+                failed = await fly(door, Thing(id=21, name="second"))
+                assert door.held() == ()
+                await door.close()
+                return failed
+
+            if kind == "async":
+                failed = asyncio.run(work(AsyncSessions(asked)))
+            else:
+                failed = finish(work(as_async(Sessions(asked))))
+    assert isinstance(failed, CommitUnknown)
+    assert (21, "second", 0) in witness.rows()["thing"]
 
 
 @pytest.mark.parametrize("place", PLACES)

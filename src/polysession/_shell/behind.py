@@ -103,12 +103,11 @@ class Departure:
         try:
             await self._depart(work)
         except Exception as error:
-            self._arrive()
             rows = miscounted(getattr(error, "sqlstate", None), str(error)) if counts and self._tap.failed else None
             if rows is None:
                 raise
             cursor._rowcount = rows  # the ORM says what that means
-        else:
+        finally:
             self._arrive()
         if counts:
             cursor._description, cursor._rows = None, deque()  # an UPDATE has no rows to fetch
@@ -145,12 +144,12 @@ class Departure:
         flight, tap, adapter = self._flight, self._tap, self._adapter
         if not flight.has_left:
             return
+        # as `AsyncAdapt_asyncpg_connection._call_and_discard`: COMMIT was sent, whatever has come of it
+        adapter._transaction = adapter._connection._top_xact = None
         if tap.failed:
             flight.skipped()
-        if tap.is_over:
-            adapter._transaction = adapter._connection._top_xact = None
-            if tap.refused is not None:
-                flight.refused = _called(adapter, tap.refused)  # told where COMMIT is
+        if tap.is_over and tap.refused is not None:
+            flight.refused = _called(adapter, tap.refused)  # told where COMMIT is
 
 
 @contextmanager

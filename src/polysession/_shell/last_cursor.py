@@ -148,7 +148,8 @@ def last_cursor(asynchronous: bool) -> Any:
                     if number > place:
                         flight.refused = error  # told where COMMIT is
                         continue
-                    flight.skipped()
+                    if pgconn.status == alive or error.diag.source_function:
+                        flight.skipped()  # else a pooler says so, which knows nothing of COMMIT
                     rows = miscounted(error.sqlstate, error.diag.message_primary) if flight.counts else None
                     if rows is None:
                         raise error
