@@ -276,9 +276,11 @@ def _described(wait: _Wait) -> str:
 
 
 def _after_fork() -> None:
-    """The waits of the parent's threads are not the child's; the lock may have been one of theirs."""
+    """The waits of the parent's threads are not the child's, nor are the connections; a lock may have been theirs."""
     _waits.clear()
     globals()["_lock"] = threading.RLock()
+    for room in _all_rooms():
+        room.forked()
 
 
 if hasattr(os, "register_at_fork"):

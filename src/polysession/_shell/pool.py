@@ -318,7 +318,7 @@ class FairPool(Pool):
                 record.close()
             finally:
                 self.wake_all(room.gone(answer))
-        elif isinstance(answer, Retire):
+        elif isinstance(answer, Retire) and not any(record is one for one in room.inherited):
             record.close()  # it was taken back as lost, and its seat belongs to somebody else now
         if room.watchers:
             room.came_back()

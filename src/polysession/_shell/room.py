@@ -99,6 +99,7 @@ class Room:
         "described",
         "doubted_at",
         "floor",
+        "inherited",
         "is_alone",
         "late",
         "lock",
@@ -159,9 +160,26 @@ class Room:
         self.refused_at: float | None = None
         """When the server refused the credential; None if it has accepted it since."""
         self.tally = Tally()
+        self.inherited: list[Any] = []
+        """In a forked child: the connections that its parent had. Kept, so that none of them is ended there."""
         self.watchers: list[Callable[[], object]] = []
         """Called whenever a connection has come back; from any thread, so they only tell."""
         knots.enter(self)
+
+    def forked(self) -> None:
+        """In a forked child: all connections are the parent's, and none of them is given back, rolled back or closed
+        here; whoever had the lock, perhaps in the middle of a change, is not here and never gives it back."""
+        parents, mine = self.seats, Seats[ConnectionPoolEntry](self.seats.size, self.seats.limits)
+        mine.waiters.is_bounded = parents.waiters.is_bounded
+        mine.paused, mine.holds_back = parents.paused, parents.holds_back
+        out: list[Any] = [claim.connection for claim in list(parents.taken.values()) if claim.connection is not None]
+        for record in out:
+            record.fairy_ref = (
+                None  # by it SQLAlchemy and `proxied` know that something is to be done when it is dropped
+            )
+        self.inherited += [*out, *parents.idle.values(), self.resting, self.late]
+        self.lock, self.busy = threading.RLock(), False
+        self.seats, self.resting, self.late = mine, {}, []
 
     def ask(
         self, claim: Claim

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session
+from tests.engines.targets import FreshDatabase
 
-from polysession import Sessions
-from polysession._shell import threads
+from polysession import AsyncSessions, Sessions
+from polysession._shell import knots, threads
+from polysession.pools import FairPool
 
 ONE = text("select 1")
 
@@ -148,3 +152,152 @@ def test_locks_that_others_had(tmp_path: Path) -> None:
     other.join()
     door.run(lambda session: session.scalar(ONE))
     door.close()
+
+
+TARGETS = ("pg18", "pg15", "mariadb", "sqlite")
+ADD, COUNT = text("insert into inherited values (1)"), text("select count(*) from inherited")
+
+
+def in_generator(door: Sessions) -> Iterator[Any]:
+    """A unit of a generator that is suspended."""
+    with door.begin() as session:
+        yield session
+
+
+def of_unit(door: Sessions) -> list[Any]:
+    """A session with what keeps it."""
+    suspended = in_generator(door)
+    return [suspended, next(suspended)]
+
+
+def of_open(door: Sessions) -> list[Any]:
+    """As above."""
+    return [None, door.open()]
+
+
+def of_engine(door: Sessions) -> list[Any]:
+    """As above, of the application that uses the door's engine by itself."""
+    with door.open() as session:
+        engine: Any = session.get_bind()
+    return [None, engine.connect()]
+
+
+def of_heard_engine(door: Sessions) -> list[Any]:
+    """As above, where SQLAlchemy's own pool hands it out, since somebody listens."""
+    kept = of_engine(door)
+    kept[1].close()
+    event.listen(kept[1].engine, "checkout", lambda *_: None)
+    return [None, kept[1].engine.connect()]
+
+
+@pytest.mark.parametrize("of", [of_unit, of_open, of_engine, of_heard_engine], ids=lambda of: of.__name__)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_child_that_drops_a_connection_sends_nothing_on_it(
+    database: FreshDatabase, of: Callable[[Sessions], list[Any]]
+) -> None:
+    """Its parent goes on in its transaction, and commits what it has done before the fork."""
+    with Sessions(database.url()) as door:
+        with door.begin() as session:
+            session.execute(text("create table inherited (number integer)"))
+        kept = of(door)
+        kept[1].execute(ADD)
+        assert in_child(kept.clear) == []
+        suspended, session = kept
+        session.execute(ADD)
+        assert session.scalar(COUNT) == 2
+        if suspended is None:
+            session.commit()
+            session.close()
+        else:
+            assert next(suspended, None) is None
+        with door.read() as session:
+            assert session.scalar(COUNT) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "driver"),
+    [("pg18", "psycopg"), ("pg15", "asyncpg"), ("mariadb", "asyncmy"), ("sqlite", "aiosqlite")],
+)
+def test_a_child_that_drops_a_connection_of_asyncio_sends_nothing_on_it(database: FreshDatabase, driver: str) -> None:
+    """The same with asyncio."""
+
+    async def main() -> None:
+        async with AsyncSessions(database.url(driver)) as door:
+            async with door.begin() as session:
+                await session.execute(text("create table inherited (number integer)"))
+            async with door.open() as session:
+                engine: Any = session.bind
+            kept = [await engine.connect()]
+            await kept[0].execute(ADD)
+            assert in_child(kept.clear) == []
+            await kept[0].execute(ADD)
+            assert await kept[0].scalar(COUNT) == 2
+            await kept[0].commit()
+            await kept[0].close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("verb", ["begin", "read"])
+def test_a_child_does_not_wait_for_a_thread_that_it_has_not(tmp_path: Path, verb: str) -> None:
+    """One that was in the middle of the pool's work when the parent forked; what it had there is dropped."""
+    door = Sessions(f"sqlite:///{tmp_path / 'x.db'}")
+
+    def numbers() -> Iterator[int]:
+        with getattr(door, verb)() as unit:
+            yield from unit.scalars(ONE)
+
+    kept = [numbers()]
+    assert next(kept[0]) == 1
+    with in_the_middle():
+        assert in_child(lambda: (signal.alarm(20), kept.clear())) == []
+    assert next(kept[0], None) is None
+    door.close()
+
+
+def test_a_child_that_uses_a_pool_alone(tmp_path: Path) -> None:
+    """The engine of the application goes on to be used: with connections of the child's own, and none of them lost."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.db'}", poolclass=FairPool, pool_size=1, pool_timeout=0)
+    parents = [engine.connect()]
+    parents[0].execute(ONE)
+
+    def use() -> None:
+        signal.alarm(20)
+        with engine.connect() as connection:
+            assert connection.scalar(ONE) == 1
+        kept = [engine.connect()]
+        kept[0].execute(ONE)
+        kept.clear()  # dropped
+        gc.collect()
+        parents[0].close()
+        parents.clear()
+        with engine.connect() as connection:
+            assert connection.scalar(ONE) == 1
+
+    with in_the_middle():
+        assert in_child(use) == []
+    assert parents[0].scalar(ONE) == 1
+    parents[0].close()
+    engine.dispose()
+
+
+@contextmanager
+def in_the_middle() -> Iterator[None]:
+    """Another thread has the locks of all pools."""
+    has_them, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with ExitStack() as stack:
+            for room in knots._all_rooms():
+                stack.enter_context(room.lock)
+            has_them.set()
+            assert may_end.wait(60)
+
+    other = threading.Thread(target=work)
+    other.start()
+    assert has_them.wait(30)
+    try:
+        yield
+    finally:
+        may_end.set()
+        other.join()
