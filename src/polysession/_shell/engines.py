@@ -97,7 +97,7 @@ async def _last_act(engines: dict[_Key, AnyEngine]) -> AsyncGenerator[None, None
     try:
         yield
     finally:
-        for engine in engines.values():
+        for engine in list(engines.values()):
             if EngineRoom.is_ours(cast("AsyncEngine", engine).sync_engine):
                 await cast("AsyncEngine", engine).dispose()
 
@@ -111,6 +111,8 @@ class EngineRoom:
         self._sets: list[_Set] = []
         self._lock = threading.RLock()  # a signal's handler may close the door, or pause it, meanwhile
         self._folder: str | None = None
+        self._is_over = False
+        """Its engines were disposed of. A unit that was begun before may need another one."""
         self._paused: set[str] = set()
         self._sizes: dict[str, int] = {}
         """By endpoint, what was said of its pool since the door was made."""
@@ -130,7 +132,10 @@ class EngineRoom:
         if found is not None:
             return found
         with self._lock:
-            return engines.engines.get(key) or engines.engines.setdefault(key, self._make(engines, endpoint, kind))
+            found = engines.engines.get(key) or engines.engines.setdefault(key, self._make(engines, endpoint, kind))
+            if self._is_over and self.is_ours(_sync(found)):
+                cast("FairPool", _sync(found).pool).disposed = True  # nobody would close what comes back
+            return found
 
     def known(self, key: _Key) -> AnyEngine | None:
         """As `engine`, by the endpoint's name and the kind; None if it has to be made."""
@@ -207,7 +212,7 @@ class EngineRoom:
         Engines that were given are left alone: whoever made them disposes of them.
         """
         for engines in self._take_all():
-            for engine in engines.engines.values():
+            for engine in list(engines.engines.values()):  # a unit that was begun before may need another one just now
                 if self.is_ours(cast("Engine", engine)):
                     cast("Engine", engine).dispose()
         self._remove_folder()
@@ -223,19 +228,28 @@ class EngineRoom:
     def _take_all(self) -> list[_Set]:
         with self._lock:
             taken, self._sets = self._sets, []
+            self._is_over = True
         return [engines for engines in taken if engines.process is PROCESS.process]
 
     def _here(self) -> _Set:
         process = PROCESS.process
         loop = asyncio.get_running_loop() if self.asynchronous else None
+        found = self._set_of(process, loop)
+        if found is not None:
+            return found
+        with self._lock:
+            found = self._set_of(process, loop)  # another thread may have been first: there must be no second one
+            if found is None:
+                found = _Set(process, loop)
+                # sets of a parent process or of a loop that is gone are forgotten, never closed: they are not ours
+                self._sets = [*(s for s in self._sets if s.process is process and _is_alive(s)), found]
+            return found
+
+    def _set_of(self, process: Process, loop: asyncio.AbstractEventLoop | None) -> _Set | None:
         for engines in self._sets:
             if engines.process is process and (loop is None or (engines.loop is not None and engines.loop() is loop)):
                 return engines
-        with self._lock:
-            # sets of a parent process or of a loop that is gone are forgotten, never closed: they are not ours to touch
-            self._sets = [s for s in self._sets if s.process is process and _is_alive(s)]
-            self._sets.append(_Set(process, loop))
-            return self._sets[-1]
+        return None
 
     # -- making an engine
 

@@ -62,7 +62,7 @@ class Standing:
         """Of units that ask for nothing, or for a tenant alone."""
         self._plans: dict[int, Plan] = {}
         """Those of the options in `_plain`, by their identity."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close the door, which somebody closes just now
         self._ready_tables: set[tuple[str, str | None]] = set()
         """The databases, with their tenants, where the table of outcomes was seen to be there."""
         _doors.add(self)
@@ -274,7 +274,7 @@ class Standing:
 
     def _forked(self) -> None:
         """In a forked child: other threads of the parent may have held locks, and will never give them back here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._live.forked()
         self._turns.forked()
         if self._engines is not None:

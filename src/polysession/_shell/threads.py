@@ -69,6 +69,9 @@ class _Look:
     def frames(self) -> dict[int, FrameType]:
         """Where each thread is."""
         with self.lock:
+            if self.keeps_waiting:  # a signal's handler looks, in the midst of a look of its thread
+                gc.disable()
+                return sys._current_frames()
             self.keeps_waiting = gc.isenabled()
             try:
                 gc.disable()

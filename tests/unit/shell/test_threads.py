@@ -213,3 +213,27 @@ def test_a_child_of_a_look_collects_as_its_parent_did(monkeypatch: pytest.Monkey
         assert gc.isenabled() == collects
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_look_in_the_midst_of_a_look(monkeypatch: pytest.MonkeyPatch, *, collects: bool) -> None:
+    """As of a signal's handler that reports an error: the collector goes on afterwards, if it did before."""
+    look, depth = threads._Look(), itertools.count()
+    seen: list[bool] = []
+
+    def again() -> dict[int, Any]:
+        seen.append(gc.isenabled())
+        if next(depth) == 0:
+            look.frames()
+            seen.append(gc.isenabled())
+        return {}
+
+    monkeypatch.setattr(sys, "_current_frames", again)
+    try:
+        if not collects:
+            gc.disable()
+        look.frames()
+        assert gc.isenabled() == collects
+        assert seen == [False] * 3
+    finally:
+        gc.enable()
