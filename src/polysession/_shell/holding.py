@@ -578,14 +578,15 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
                 if not claim.is_opening:  # else it goes into the pool when it is open
                     claim.pool.abandon(claim)
 
-    def sever(self) -> None:
-        """Break the links of all its connections: whatever waits for an answer of theirs ends. From any thread.
+    def sever(self, *, soon: bool = False) -> None:
+        """Break the links of all its connections: whatever waits for an answer of theirs ends. From any thread. `soon`:
+        as `Room.sever`.
 
         Connections of engines that were given are left alone: nobody here knows which are its own.
         """
         for engine in self.engines.values():
             room: Room | None = getattr(engine.pool, "room", None)
-            if room is not None and room.sever(self):
+            if room is not None and room.sever(self, soon=soon):
                 self.seen.severed = True
 
     def interrupt(self) -> None:

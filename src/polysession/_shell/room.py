@@ -52,6 +52,8 @@ _IDLE = 600.0
 """Seconds of idleness after which a connection above the floor is closed."""
 TRIM = 30.0
 """Seconds between two looks for such ones, when a connection comes back."""
+_SOON = 0.02
+"""Seconds in which a lock is to be had that nobody keeps for long."""
 _SLOW = 0.5
 """Seconds after which nobody counts on a connection that is being opened."""
 _PING_AFTER = 30.0
@@ -417,17 +419,22 @@ class Room:
         ]
         return leftovers, [] if leftovers else seats.gone(claim)
 
-    def sever(self, asker: Asker) -> bool:
+    def sever(self, asker: Asker, *, soon: bool = False) -> bool:
         """Break the links of the connections that are out for `asker`; whether there were any.
 
-        Under the lock, so that none of them can be given to somebody else meanwhile.
+        Under the lock, so that none of them can be given to somebody else meanwhile. With `soon`, raises
+        `BlockingIOError` if that cannot be had: who has it may wait for a server, in what the garbage collector ends.
         """
         severed = False
-        with self.lock:
+        if not self.lock.acquire(timeout=_SOON if soon else -1):
+            raise BlockingIOError(f"the lock of {self.name} is in use")
+        try:
             for claim in cast("list[Claim]", list(self.seats.taken.values())):
                 if claim.asker is asker and claim.connection is not None:
                     claim.severed = severed = True
                     sever(claim.connection.driver_connection)
+        finally:
+            self.lock.release()
         return severed
 
     def audit(self) -> tuple[list[Claim], list[Ticket[ConnectionPoolEntry]]]:

@@ -216,7 +216,7 @@ class Watch(msgspec.Struct, eq=False):
 
     def sever(self) -> None:
         """For the watchdog: break the links of its holding."""
-        self.holding.sever()
+        self.holding.sever(soon=True)
 
     def failed(self, error: BaseException, connection: Connection) -> None:
         """Note an error that took the transaction with it: what is sent next would run in another one."""

@@ -4,6 +4,9 @@ Neither a deadline nor a timeout of the server or of TCP ends the wait for a ser
 to acknowledge what it receives. So one thread looks, a few times a second, whether the time of a holding is up, and
 then breaks the links of its connections; the driver's call ends with a lost link. The thread is started when the first
 holding has a bound, and ends when there has been none for a while. After a fork there is another one.
+
+It must never wait for what itself would have to end: not for a lock that is held by one who waits for a server, and not
+in a unit that the garbage collector ends in this thread, where another one takes its place.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from threading import get_ident
 from typing import Protocol
 
 from .threads import Bell, start
@@ -34,7 +38,8 @@ class Bounded(Protocol):
     """In seconds of `time.monotonic()`; infinity for none."""
 
     def sever(self) -> object:
-        """End its waits; called once, in the watching thread."""
+        """End its waits; called in the watching thread, once unless it raises `BlockingIOError`: what it needs is in
+        use, and its turn comes again soon."""
 
 
 class _Watchdog:
@@ -47,6 +52,8 @@ class _Watchdog:
         self._bell = Bell()
         self._lock = threading.RLock()  # the garbage collector may end a unit, which binds it, in the same thread
         self.runs = False
+        self.thread = 0
+        """The number of the one that looks; if there are several, of one of them."""
 
     def rouse(self) -> None:
         """There is something to be watched now."""
@@ -58,6 +65,13 @@ class _Watchdog:
                 start(self._keep, "polysession-watchdog")
                 self.runs = True  # an interrupt before this leaves two, which do no harm to each other
 
+    def relieve(self) -> None:
+        """Have another thread look. In the one that looks itself the garbage collector ends a unit that somebody has
+        dropped: it waits for the server, and for its own help."""
+        self.thread = 0
+        if not sys.is_finalizing():
+            start(self._keep, "polysession-watchdog")
+
     def _keep(self) -> None:
         try:
             self._run()
@@ -68,6 +82,7 @@ class _Watchdog:
     def _run(self) -> None:
         lingers_until = 0.0
         while True:
+            self.thread = get_ident()
             self.looks = True
             self._bell.heard(0.0)
             now = time.monotonic()
@@ -79,7 +94,10 @@ class _Watchdog:
                 if held.bound_at <= now:
                     self.watched.pop(id(held), None)
                     with suppress(Exception):
-                        held.sever()
+                        try:
+                            held.sever()
+                        except BlockingIOError:
+                            self.watched[id(held)] = held
                 elif held.bound_at < next_at:
                     next_at = held.bound_at
             if self.watched or now < lingers_until:
@@ -116,7 +134,9 @@ def bound(held: Bounded, at: float) -> None:
     held.bound_at = at
     dog.watched[id(held)] = held
     dog.was_used = True
-    if not dog.looks:
+    if dog.thread == get_ident():
+        dog.relieve()
+    elif not dog.looks:
         dog.rouse()
 
 

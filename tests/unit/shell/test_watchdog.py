@@ -8,12 +8,22 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
+from tests.conformance.freezing import frozen
 from tests.engines.process import wait_until
+from tests.engines.server import Server
+from tests.engines.targets import FreshDatabase
 
-from polysession._shell import watchdog
+from polysession import Sessions
+from polysession._shell import grace, watchdog
+from polysession._shell.room import Room
 from polysession._shell.watchdog import bound, free
 
 
@@ -55,6 +65,101 @@ def test_a_thread_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None
     after = Held()
     bound(after, time.monotonic())
     assert after.severed.wait(10)
+
+
+def test_it_does_not_wait_for_itself() -> None:
+    """The garbage collector may end a unit in its thread, which waits for a server until the watchdog helps."""
+    inner, outer = Held(), Held()
+    helped: list[bool] = []
+
+    def collect() -> None:
+        bound(inner, time.monotonic())
+        helped.append(inner.severed.wait(10))
+
+    for _ in range(2):  # the one that was relieved goes on too
+        inner.severed.clear()
+        outer.sever = collect  # type: ignore[method-assign]  # in place of what the collector does
+        bound(outer, time.monotonic())
+        wait_until(lambda: helped, timeout=20, what="it was helped")
+        assert helped.pop()
+
+
+@pytest.mark.parametrize("target", ["pg18", "mariadb"])
+def test_what_the_collector_ends_in_its_thread_waits_no_longer_than_elsewhere(
+    target: str, private_server: Callable[[str], Server]
+) -> None:
+    """A unit that was dropped, on a server that is frozen."""
+    with frozen_unit(target, private_server(target)):
+        collector, witness = Held(), Held()
+        collected: list[float] = []
+
+        def collect() -> None:
+            began = time.monotonic()
+            gc.collect()
+            collected.append(time.monotonic() - began)
+
+        collector.sever = collect  # type: ignore[method-assign]  # as the collector does it now and then
+        bound(collector, time.monotonic())
+        bound(witness, time.monotonic() + 0.5)
+        assert witness.severed.wait(3)
+        wait_until(lambda: collected, timeout=15, what="it was collected")
+        assert 0.5 < collected[0] < 10
+
+
+@contextmanager
+def frozen_unit(target: str, server: Server) -> Iterator[None]:
+    """A unit that was dropped, but not collected yet, on a server that does not answer any more."""
+    server.create_database("frozen")
+    database = FreshDatabase(target, "frozen", server)
+    with Sessions(database.url()) as door:
+
+        def numbers() -> Iterator[int]:
+            with door.begin() as session:
+                yield from session.scalars(text("select 1"))
+
+        kept: list[Any] = [numbers()]
+        assert next(kept[0]) == 1
+        gc.collect()
+        gc.disable()
+        kept.append(kept)  # a circle
+        del kept
+        try:
+            with frozen(database), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            gc.enable()
+
+
+def test_it_waits_for_no_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a pool in whose midst somebody waits for a server, in what the garbage collector ends there: he needs help
+    too. The unit has its turn afterwards."""
+    monkeypatch.setattr(grace, "GRACE", 0.05)
+    has_it, may_end, witness = threading.Event(), threading.Event(), Held()
+    with Sessions(f"sqlite:///{tmp_path / 'x.db'}") as door:
+
+        def keep(room: Room) -> None:
+            with room.lock:
+                has_it.set()
+                may_end.wait(60)
+
+        with suppress(Exception), door.begin(deadline=0.2) as session:
+            session.execute(text("select 1"))
+            holding: Any = session._polysession_holding  # type: ignore[attr-defined]  # the guarded class has it
+            (room,) = {engine.pool.room for engine in holding.engines.values()}
+            other = threading.Thread(target=keep, args=(room,))
+            other.start()
+            try:
+                assert has_it.wait(10)
+                wait_until(lambda: time.monotonic() > holding.seen.bound_at + 0.2, what="its time is up")
+                bound(witness, time.monotonic())
+                helped = witness.severed.wait(5)
+                assert not holding.seen.severed
+            finally:
+                may_end.set()
+                other.join()
+            wait_until(lambda: holding.seen.severed, what="it is severed")
+    assert helped
 
 
 def test_a_look_bears_what_is_bound_in_the_midst_of_it() -> None:
