@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from .._core.steps import Pause
@@ -37,7 +38,7 @@ async def pause_async(step: Pause) -> None:
     called = asyncio.Event()
 
     def wake() -> None:
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed, perhaps just now: nobody waits
             loop.call_soon_threadsafe(called.set)
 
     if turn is None or turn.beaten:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -162,8 +163,9 @@ class FairAsyncPool(FairPool):
         loop = future.get_loop()
         if _running_loop() is loop:
             _settle(future, True)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, future, True)
+        else:
+            with suppress(RuntimeError):  # the loop was closed, perhaps just now: nobody waits
+                loop.call_soon_threadsafe(_settle, future, True)
         return True
 
 

@@ -154,3 +154,19 @@ def test_a_loop_that_has_ended_is_not_called() -> None:
     loop.close()
     waker()
     first.leave()
+
+
+def test_who_leaves_is_told_nothing_of_a_loop_that_is_closed_just_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one waited in it, and was to be woken."""
+    _, second = two()
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(pause_async(Pause(LONG, second)))
+    loop.run_until_complete(asyncio.sleep(0))
+    wake = second.wake
+    assert wake is not None
+    waiting.cancel()
+    loop.run_until_complete(asyncio.wait((waiting,)))
+    loop.close()
+    monkeypatch.setattr(loop, "is_closed", lambda: False)  # as for one who has looked before
+    wake()
+    monkeypatch.undo()
