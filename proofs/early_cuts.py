@@ -4,8 +4,8 @@ Units with `outcome="early"` send the statement of their last flush and COMMIT t
 breaks that flight at one place in each trial: before its first byte, between any two bytes, after its last, in each
 direction; by RST or by FIN. "insert": BEGIN, an INSERT and COMMIT leave together. "update": the unit has written its
 row before, and an UPDATE of it leaves with COMMIT, counted by the server. Every second pair of trials runs on a
-connection on which the statement is prepared; with asyncpg it is prepared in the others before the flight, where a link
-that is lost is one before COMMIT. Units are repeated by `run`. When all is quiet the truth is read on a
+connection on which the statement is prepared; by asyncpg it is prepared in the others before the flight, and not cut
+there. Units are repeated by `run`. When all is quiet the truth is read on a
 connection of its own: what was told as committed is there, what was told as rolled back is not; that an outcome is not
 known may be said in this way of committing, and nothing is repeated then; of each trial it is counted how often its
 work was done.
