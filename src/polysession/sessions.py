@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import get_ident
 from types import TracebackType
@@ -28,6 +28,7 @@ from typing import (
     overload,
 )
 
+import msgspec
 from sqlalchemy import Executable, orm
 from sqlalchemy.engine import Engine, Result
 from sqlalchemy.orm import Session
@@ -36,6 +37,7 @@ from . import config
 from ._core.attempts import again_steps, attempt_steps, first_steps
 from ._core.hooks import hook_steps
 from ._core.outcome import asked_steps
+from ._core.plainly import stored_plainly
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.states import State
 from ._core.steps import (
@@ -83,9 +85,10 @@ from ._shell.holding import Holding
 from ._shell.left_behind import left_by_another
 from ._shell.outside import BLOCK
 from ._shell.pausing import pause
-from ._shell.places import caller
+from ._shell.places import PLAIN_CODE, caller
+from ._shell.plans import Plan
 from ._shell.threads import Bell
-from ._shell.unopened import leave_again, refuse_attribute, refuse_door, refuse_leaving
+from ._shell.unopened import leave_again, refuse_attributes, refuse_door, refuse_leaving
 from ._shell.uses import FREE
 from ._shell.works import (
     check_limit,
@@ -104,6 +107,7 @@ from .topology import Certainty, Endpoint, Role
 
 __all__ = ["Sessions", "Unit"]
 
+_getframe: Final = sys._getframe
 _READ: Final = Access.READ
 _WRITE: Final = Access.WRITE
 _PRIMARY: Final = Role.PRIMARY
@@ -130,6 +134,7 @@ class Sessions(Door):
     """
 
     asynchronous = False
+    _make_session = staticmethod(session_of_unit)
 
     @without_frames
     def __init__(
@@ -222,6 +227,21 @@ class Sessions(Door):
         Of all units with the same `key`, in any process, one commits; another one waits while it is in flight, and
         raises `AlreadyCommitted` at the beginning of the block if it has. A key implies an exact outcome.
         """
+        if (
+            propagation is _REQUIRED
+            and isolation is None
+            and deadline is None
+            and name is None
+            and tenant is None
+            and outcome is None
+            and key is None
+            and atomic is True
+            and (plan := self._asked_plainly(self._writes, databases)) is not None
+        ):
+            frame = _getframe(1)
+            code = frame.f_code
+            if code in PLAIN_CODE:
+                return Unit(self, plan.options, None, Origin(code, frame.f_lasti), _PRIMARY, plan)
         extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         if atomic is not True and not flag(atomic, "atomic"):
             extra["atomic"] = False
@@ -246,11 +266,21 @@ class Sessions(Door):
         READ ONLY transaction, in which each statement still sees what is committed when it runs. `tenant` is that of
         `begin`.
         """
-        extra = (
-            {}
-            if propagation is _REQUIRED and isolation is None and deadline is None and name is None and tenant is None
-            else extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
-        )
+        if (
+            propagation is _REQUIRED
+            and isolation is None
+            and deadline is None
+            and name is None
+            and tenant is None
+            and snapshot is False
+            and role is _PRIMARY
+            and (plan := self._asked_plainly(self._reads, databases)) is not None
+        ):
+            frame = _getframe(1)
+            code = frame.f_code
+            if code in PLAIN_CODE:
+                return Unit(self, plan.options, None, Origin(code, frame.f_lasti), _PRIMARY, plan)
+        extra = extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
         if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
         chosen = _PRIMARY if role is _PRIMARY else word(Role, role, "role")
@@ -698,15 +728,20 @@ class Sessions(Door):
         if leaving is not None:
             mark_outcome(leaving, scope.outcome, scope.unit_id)
         if scope.hooks:
-            hooks, scope.hooks = scope.hooks, []  # at most once, whatever interrupts them
+            hooks, scope.hooks = scope.hooks, ()  # at most once, whatever interrupts them
             try:
                 drive(hook_steps(hooks, scope.outcome, leaving), self._perform)
             except BaseException as failed:
                 mark_outcome(failed, scope.outcome, scope.unit_id)
                 raise
 
-    def _make_session(self, holding: Holding, engine: Any, keywords: dict[str, Any]) -> Session:
-        return session_of_unit(holding, engine, keywords)
+    def _asked_plainly(self, plans: dict[tuple[str, ...], Plan], names: tuple[str, ...]) -> Plan | None:
+        if self._closed or BLOCK.get() is not None or asyncio._get_running_loop() is not None:
+            return None  # it may have to be refused
+        try:
+            return plans.get(names)
+        except TypeError:
+            return None  # a list of names
 
     def _check_loop(self) -> None:
         if (
@@ -726,21 +761,22 @@ class Sessions(Door):
 
 
 @final
-class Unit(AbstractContextManager[S]):
+@stored_plainly
+class Unit(msgspec.Struct, Generic[S], eq=False):
     """A unit of work as a context manager: opened once, by one thread. Made by `begin` and `read`."""
 
-    __slots__ = ("_door", "_loop", "_name", "_options", "_origin", "_role", "_scope")
+    _door: Sessions
+    _options: UnitOptions
+    _name: str | None
+    _origin: Origin
+    _role: Role = _PRIMARY
+    _plan: Plan | None = None
+    """Of one that asks for nothing, in a function whose blocks are left before it can be suspended."""
+    _loop: _Loop | None = None
+    _scope: Scope | None = None
 
-    def __init__(
-        self, door: Sessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
-    ) -> None:
-        self._door = door
-        self._options = options
-        self._name = name
-        self._origin = origin
-        self._role = role
-        self._loop: _Loop | None = None
-        self._scope: Scope | None = None
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # not with all that it refers to
 
     def __enter__(self) -> S:
         if self._scope is not None:
@@ -751,7 +787,11 @@ class Unit(AbstractContextManager[S]):
             )
         door = self._door
         try:
-            scope = door._scope(self._options, self._name, self._origin, self._role, sys._getframe(1))
+            if self._plan is not None:
+                opened: S | None = door._opened_plainly(self, _getframe(1))
+                if opened is not None:
+                    return opened
+            scope = door._scope(self._options, self._name, self._origin, self._role, _getframe(1))
             if self._loop is not None:
                 self._loop.begin(scope)
             self._scope = scope
@@ -830,7 +870,7 @@ class Unit(AbstractContextManager[S]):
         self._door._settle(scope, error)
 
     def __del__(self) -> None:
-        scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
+        scope = self._scope
         if scope is None or scope.holding is None or scope.holding.told or not scope.decides:
             return
         scope.leaver = get_ident()
@@ -845,9 +885,6 @@ class Unit(AbstractContextManager[S]):
 
     if not TYPE_CHECKING:  # so that the type checkers refuse it, too
 
-        def __getattr__(self, attribute: str) -> NoReturn:
-            refuse_attribute(self, attribute, Session, "with")
-
         def __aenter__(self) -> NoReturn:
             raise WrongDoor(
                 "'async with' was used on a unit of the synchronous door",
@@ -857,6 +894,9 @@ class Unit(AbstractContextManager[S]):
 
         def __aexit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __aenter__ has raised
             raise AssertionError
+
+
+refuse_attributes(Unit, Session, "with")
 
 
 class _Loop:

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import (
@@ -28,6 +28,7 @@ from typing import (
     overload,
 )
 
+import msgspec
 from sqlalchemy import Executable, util
 from sqlalchemy.engine import Connection, Result
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -37,6 +38,7 @@ from . import config
 from ._core.attempts import again_steps, attempt_steps, first_steps
 from ._core.hooks import hook_steps
 from ._core.outcome import asked_steps
+from ._core.plainly import stored_plainly
 from ._core.scope import Scope, enter_steps, leave_steps
 from ._core.steps import (
     Body,
@@ -83,9 +85,10 @@ from ._shell.holding import Holding
 from ._shell.hook_verbs import log_failed_hook
 from ._shell.outside import BLOCK
 from ._shell.pausing import pause_async
-from ._shell.places import caller
+from ._shell.places import PLAIN_CODE, caller
+from ._shell.plans import Plan
 from ._shell.timer import NO_TIMER, Timer
-from ._shell.unopened import leave_again, refuse_attribute, refuse_door, refuse_leaving
+from ._shell.unopened import leave_again, refuse_attributes, refuse_door, refuse_leaving
 from ._shell.uses import FREE
 from ._shell.works import (
     awaitable,
@@ -107,6 +110,7 @@ from .topology import Certainty, Endpoint, Role
 
 __all__ = ["AsyncSessions", "AsyncUnit"]
 
+_getframe: Final = sys._getframe
 _READ: Final = Access.READ
 _WRITE: Final = Access.WRITE
 _PRIMARY: Final = Role.PRIMARY
@@ -226,6 +230,21 @@ class AsyncSessions(Door):
         Of all units with the same `key`, in any process, one commits; another one waits while it is in flight, and
         raises `AlreadyCommitted` at the beginning of the block if it has. A key implies an exact outcome.
         """
+        if (
+            propagation is _REQUIRED
+            and isolation is None
+            and deadline is None
+            and name is None
+            and tenant is None
+            and outcome is None
+            and key is None
+            and atomic is True
+            and (plan := self._asked_plainly(self._writes, databases)) is not None
+        ):
+            frame = _getframe(1)
+            code = frame.f_code
+            if code in PLAIN_CODE:
+                return AsyncUnit(self, plan.options, None, Origin(code, frame.f_lasti), _PRIMARY, plan)
         extra = extra_options(propagation, isolation, deadline, outcome, key, name=name, tenant=tenant)
         if atomic is not True and not flag(atomic, "atomic"):
             extra["atomic"] = False
@@ -250,11 +269,21 @@ class AsyncSessions(Door):
         READ ONLY transaction, in which each statement still sees what is committed when it runs. `tenant` is that of
         `begin`.
         """
-        extra = (
-            {}
-            if propagation is _REQUIRED and isolation is None and deadline is None and name is None and tenant is None
-            else extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
-        )
+        if (
+            propagation is _REQUIRED
+            and isolation is None
+            and deadline is None
+            and name is None
+            and tenant is None
+            and snapshot is False
+            and role is _PRIMARY
+            and (plan := self._asked_plainly(self._reads, databases)) is not None
+        ):
+            frame = _getframe(1)
+            code = frame.f_code
+            if code in PLAIN_CODE:
+                return AsyncUnit(self, plan.options, None, Origin(code, frame.f_lasti), _PRIMARY, plan)
+        extra = extra_options(propagation, isolation, deadline, name=name, tenant=tenant)
         if snapshot is not False and flag(snapshot, "snapshot"):
             extra["snapshot"] = True
         chosen = _PRIMARY if role is _PRIMARY else word(Role, role, "role")
@@ -809,7 +838,7 @@ class AsyncSessions(Door):
         if leaving is not None:
             mark_outcome(leaving, scope.outcome, scope.unit_id)
         if scope.hooks:
-            hooks, scope.hooks = scope.hooks, []  # at most once, whatever interrupts them
+            hooks, scope.hooks = scope.hooks, ()  # at most once, whatever interrupts them
             try:
                 await drive_async(hook_steps(hooks, scope.outcome, leaving), self._perform)
             except BaseException as failed:
@@ -822,6 +851,14 @@ class AsyncSessions(Door):
 
             return make_session(holding, keywords)
         return async_session_of_unit(holding, engine, keywords)
+
+    def _asked_plainly(self, plans: dict[tuple[str, ...], Plan], names: tuple[str, ...]) -> Plan | None:
+        if self._closed or BLOCK.get() is not None or asyncio._get_running_loop() is None:
+            return None  # it may have to be refused
+        try:
+            return plans.get(names)
+        except TypeError:
+            return None  # a list of names
 
     def _check_loop(self) -> None:
         if asyncio._get_running_loop() is None:
@@ -853,24 +890,25 @@ def _spawned(work: Callable[..., Any], *args: Any) -> Shielded:
 
 
 @final
-class AsyncUnit(AbstractAsyncContextManager[S]):
+@stored_plainly
+class AsyncUnit(msgspec.Struct, Generic[S], eq=False):
     """A unit of work as an asynchronous context manager: opened once, by one task. Made by `begin` and `read`."""
 
-    __slots__ = ("_door", "_leaving", "_loop", "_name", "_options", "_origin", "_role", "_runs_in", "_scope", "_timer")
+    _door: AsyncSessions
+    _options: UnitOptions
+    _name: str | None
+    _origin: Origin
+    _role: Role = _PRIMARY
+    _plan: Plan | None = None
+    """Of one that asks for nothing, in a function whose blocks are left before it can be suspended."""
+    _loop: _Loop | None = None
+    _scope: Scope | None = None
+    _runs_in: asyncio.AbstractEventLoop | None = None
+    _leaving: bool = False
+    _timer: Timer = NO_TIMER
 
-    def __init__(
-        self, door: AsyncSessions, options: Any, name: str | None, origin: Origin, role: Role = Role.PRIMARY
-    ) -> None:
-        self._door = door
-        self._options = options
-        self._name = name
-        self._origin = origin
-        self._role = role
-        self._loop: _Loop | None = None
-        self._runs_in: asyncio.AbstractEventLoop | None = None
-        self._scope: Scope | None = None
-        self._leaving = False
-        self._timer = NO_TIMER
+    def __repr__(self) -> str:
+        return object.__repr__(self)  # not with all that it refers to
 
     async def __aenter__(self) -> S:
         if self._scope is not None:
@@ -882,7 +920,11 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
         door = self._door
         self._runs_in = asyncio.get_running_loop()
         try:
-            scope = door._scope(self._options, self._name, self._origin, self._role, sys._getframe(1))
+            if self._plan is not None:
+                opened: S | None = door._opened_plainly(self, _getframe(1))
+                if opened is not None:
+                    return opened
+            scope = door._scope(self._options, self._name, self._origin, self._role, _getframe(1))
             if self._loop is not None:
                 await self._loop.begin(scope)
             self._scope = scope
@@ -976,7 +1018,7 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
                 await self._door._told(scope, error)
 
     def __del__(self) -> None:
-        scope: Scope | None = getattr(self, "_scope", None)  # an interrupt can fall into __init__
+        scope = self._scope
         if (
             scope is None
             or self._leaving
@@ -1006,9 +1048,6 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
 
     if not TYPE_CHECKING:  # so that the type checkers refuse it, too
 
-        def __getattr__(self, attribute: str) -> NoReturn:
-            refuse_attribute(self, attribute, AsyncSession, "async with")
-
         def __enter__(self) -> NoReturn:
             raise WrongDoor(
                 "'with' was used on a unit of the asynchronous door",
@@ -1018,6 +1057,9 @@ class AsyncUnit(AbstractAsyncContextManager[S]):
 
         def __exit__(self, *_: object) -> NoReturn:  # pragma: no cover  # __enter__ has raised
             raise AssertionError
+
+
+refuse_attributes(AsyncUnit, AsyncSession, "async with")
 
 
 class _Loop:

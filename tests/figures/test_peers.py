@@ -40,13 +40,13 @@ TRIPS: dict[tuple[str, str], tuple[float | None, ...]] = {
 """Round trips of each work, in the order of `WORKS`."""
 
 INSTRUCTIONS = {
-    (SYNC, "nothing"): 87,
-    (SYNC, "read a row"): 445,
+    (SYNC, "nothing"): 45,
+    (SYNC, "read a row"): 410,
     (SYNC, "who opened a unit"): 4,
-    (PSYCOPG, "nothing"): 116,
-    (PSYCOPG, "read a row"): 870,
-    (ASYNCPG, "nothing"): 116,
-    (ASYNCPG, "read a row"): 755,
+    (PSYCOPG, "nothing"): 76,
+    (PSYCOPG, "read a row"): 840,
+    (ASYNCPG, "nothing"): 76,
+    (ASYNCPG, "read a row"): 730,
 }
 """Thousands that a unit of ours may take, with Python 3.11; they repeat within a few percent."""
 

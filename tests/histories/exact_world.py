@@ -384,7 +384,7 @@ class ExactWorld(World):
 
         def body(session: Any) -> str:
             self.work(session, "one")
-            self.runners[-1].scopes[-1].hooks.append(Hook(Moment.COMMIT, self.called.append, ("one",), robust=False))
+            self.runners[-1].scopes[-1].hooks += (Hook(Moment.COMMIT, self.called.append, ("one",), robust=False),)
             return "done"
 
         return self.run("one", body, exact=True, key="key" if self.key else None)

@@ -16,4 +16,4 @@ def test_the_number_of_modules_is_bounded() -> None:
     assert not {
         name for name in added if name.startswith(("polysession.cli", "polysession.demo", "polysession.testing"))
     }
-    assert len(added) <= 131  # 100 before the large rooms of the shell were split; it guards against whole packages
+    assert len(added) <= 132  # 100 before the large rooms of the shell were split; it guards against whole packages

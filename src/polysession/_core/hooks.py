@@ -7,7 +7,7 @@ end, when the session is closed and its connection is back, at most once: a proc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -45,7 +45,7 @@ class Hook:
         )
 
 
-def due(hooks: list[Hook], outcome: Outcome) -> list[tuple[Hook, tuple[Any, ...]]]:
+def due(hooks: Sequence[Hook], outcome: Outcome) -> list[tuple[Hook, tuple[Any, ...]]]:
     """The hooks that `outcome` calls for, with their arguments, in order.
 
     An unknown outcome is neither a commit nor a rollback: only `on_outcome` hooks are told.
@@ -65,7 +65,7 @@ def due(hooks: list[Hook], outcome: Outcome) -> list[tuple[Hook, tuple[Any, ...]
     return calls
 
 
-def hook_steps(hooks: list[Hook], outcome: Outcome, leaving: BaseException | None) -> Steps[None]:
+def hook_steps(hooks: Sequence[Hook], outcome: Outcome, leaving: BaseException | None) -> Steps[None]:
     """Call what is due. One that raises keeps no other from running; what they raised leaves at the end.
 
     Raises the only error as it is, several as an `ExceptionGroup`. While another error is `leaving` the unit, that one

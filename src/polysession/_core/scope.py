@@ -34,6 +34,7 @@ from ..policy import propagation
 from ..topology import Role
 from .hooks import Hook
 from .outcome import Verdict, resolve_steps
+from .plainly import stored_plainly
 from .states import CHANGES, State, change
 from .steps import (
     Classify,
@@ -91,6 +92,7 @@ _STATES = {
 """The states in which a verdict leaves a unit."""
 
 
+@stored_plainly
 class Scope(msgspec.Struct, eq=False):
     """A unit of work as the code that opened it sees it. Belongs to one thread or task; not thread-safe.
 
@@ -114,10 +116,10 @@ class Scope(msgspec.Struct, eq=False):
     """In seconds of `time.monotonic()`, set at the door."""
     around: Scope | None = None
     """For a savepoint: the unit in which it was set."""
-    hooks: list[Hook] = []
+    hooks: tuple[Hook, ...] = ()
     repeats: object | None = None
     """What repeats it: the same for all attempts. None for a unit that is not repeated."""
-    parts: list[Scope] = []
+    parts: tuple[Scope, ...] = ()
     """The units that have joined it, or set a savepoint in it, and are still open."""
     left_behind: bool = False
     """Its owner has ended without leaving it, and its door ends it."""
@@ -131,7 +133,7 @@ class Scope(msgspec.Struct, eq=False):
     state: State = State.NEW
     closed: bool = False
     """The session it opened was closed, or closing it was tried."""
-    committed: list[str] = []
+    committed: tuple[str, ...] = ()
     unit_id: str = ""
     """By which one can ask for its outcome; empty as long as the answer to COMMIT was not lost."""
     verdict: Verdict | None = None
@@ -289,7 +291,7 @@ def _enter(scope: Scope, time_left: float | None) -> Steps[None]:
             assert around is not None
             scope.joined = around
             scope.holding = around.holding
-            around.parts.append(scope)
+            around.parts += (scope,)
         case propagation.Nest():
             assert around is not None
             yield from _set_savepoint(scope, around)
@@ -311,7 +313,7 @@ def _set_savepoint(scope: Scope, around: Scope) -> Steps[None]:
     scope.around = around
     scope.savepoint = savepoint
     scope.holding = around.holding
-    around.parts.append(scope)
+    around.parts += (scope,)
 
 
 def leave_steps(scope: Scope, error: BaseException | None) -> Steps[None]:
@@ -343,7 +345,7 @@ def may_end_at_once(scope: Scope) -> bool:
 def end_at_once(scope: Scope) -> None:
     """As `leave_steps` without an error, of a unit of which this was done already: its session had nothing to flush
     and nothing that a server would have to commit, and is closed."""
-    scope.committed += scope.options.databases
+    scope.committed = scope.options.databases
     scope.state = _COMMITTED
     scope.closed = True
 
@@ -361,7 +363,7 @@ def _leave_joined(scope: Scope, error: BaseException | None) -> Steps[None]:
 
 def _no_part(scope: Scope, around: Scope) -> None:
     if scope in around.parts:
-        around.parts.remove(scope)
+        around.parts = tuple(part for part in around.parts if part is not scope)
 
 
 def _leave_session(scope: Scope, error: BaseException | None) -> Steps[None]:
@@ -441,7 +443,7 @@ def _commit(scope: Scope, holding: Holding) -> Steps[None]:
             yield Commit(holding, name)
         except BaseException as raised:
             yield from _commit_failed(scope, name, raised)
-        scope.committed.append(name)
+        scope.committed += (name,)
     scope.state = change(scope.state, State.COMMITTED)
 
 
@@ -470,7 +472,7 @@ def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None
             unit=scope.name,
             database=name,
             tenant=scope.options.tenant,
-            committed=tuple(scope.committed),
+            committed=scope.committed,
         ) from raised
     if scope.committed:
         scope.state = change(scope.state, State.PARTIAL)
@@ -483,7 +485,7 @@ def _commit_failed(scope: Scope, name: str, raised: BaseException) -> Steps[None
             why=f"{name!r} refused to commit after the others had: {reason}; atomic=False was asked for",
             do=("undo or complete the work by hand", "keep the unit's writes in one database"),
             unit=scope.name,
-            committed=tuple(scope.committed),
+            committed=scope.committed,
             not_committed=tuple(rest),
         ) from raised
     scope.state = change(scope.state, State.ROLLING_BACK)
@@ -510,7 +512,7 @@ def _find_out(scope: Scope, leaves: BaseException | None) -> Steps[BaseException
     scope.state = change(scope.state, _STATES[verdict.outcome])
     scope.verdict = verdict
     if verdict.outcome is Outcome.COMMITTED:
-        scope.committed.append(name)
+        scope.committed += (name,)
     if leaves is None or interrupted:
         if leaves is not None:
             of = f"{unit} " if unit and verdict.outcome is Outcome.UNKNOWN else ""
@@ -626,7 +628,7 @@ def _release(scope: Scope, around: Scope) -> None:
 
 def _hand_over_hooks(scope: Scope, around: Scope) -> None:
     around.hooks += scope.hooks
-    scope.hooks = []
+    scope.hooks = ()
 
 
 def _doom(scope: Scope, error: BaseException, origin: Origin) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 import threading
 import time
 import warnings
@@ -22,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import dialects
 from .._core.scope import Scope, bounding, end_at_once, hand_over, may_end_at_once, open_at_once
+from .._core.states import State
 from .._core.steps import Classify, Draw, Recall
 from ..errors import (
     AtomicUnavailable,
@@ -29,7 +31,7 @@ from ..errors import (
     DeadlineExceeded,
     RequestRefused,
 )
-from ..facts import AttemptFailed, HoldId, HoldKind, Origin, Outcome
+from ..facts import AttemptFailed, HoldKind, Origin, Outcome
 from ..failures import Failure, Kind, Phase
 from ..options import Access, Propagation, UnitOptions
 from ..policy import routing
@@ -46,6 +48,8 @@ from .hook_verbs import HookVerbs
 from .left_behind import LeftBehind
 from .marking import Trail
 from .outside import BLOCK, refuse_inside
+from .owners import THREAD
+from .places import PROCESS
 from .plans import Made, Plan, patience_of, plan_of
 from .signs import backend_of, classify, driver_error, was_connecting
 from .standing import owner_key
@@ -53,13 +57,17 @@ from .watch import Watch
 
 __all__ = ["Door"]
 
+_getframe: Final = sys._getframe
 _UNIT: Final = HoldKind.UNIT
 _READ: Final = Access.READ
 _MANDATORY: Final = Propagation.MANDATORY
 _WRITE: Final = Access.WRITE
 _PRIMARY: Final = Role.PRIMARY
 _COMMITTED: Final = Outcome.COMMITTED
+_OPEN: Final = State.OPEN
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
+_NOWHERE: Final = Origin(Plan.__init__.__code__, 0)
+"""Of what is only copied."""
 
 
 class Door(HookVerbs, ExactUnits, LeftBehind, Control):
@@ -105,6 +113,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         if tenant is not None or not self._have_tenants(databases):
             plan = self._plans[id(found)] = plan_of(self._topology.databases, found, Role.PRIMARY, transaction=True)
             plan.is_kept = True
+            if plan.at_once and tenant is None:
+                (self._reads if access is _READ else self._writes)[names] = plan
         self._plain[(access, names) if tenant is None else (access, names, tenant)] = found
         return found
 
@@ -175,42 +185,53 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         made = (self._engines or self._ready_engines).made().get(plan)
         if made is None:
             made = self._made_for(plan, scope.name)
-        holding = Holding(
-            _UNIT,
-            scope.name,
-            made.names,
-            made.engines,
-            options.access,
-            scope.origin,
-            self._models,
-            self._relay,
-            Watch(timed.options.deadline, timed.deadline_at, plan.in_transaction, timed.deadline_at is not None),
-            plan.at_begin,
-            True,
-            self.asynchronous and not in_thread,
-            made.only,
-            scope=scope,
-            repeated=scope.repeats,
-            when_left=self._left_behind,
-            tenant=options.tenant,
-        )
-        holding.begin(plan.endpoints)
+        deadline_at = timed.deadline_at
+        holding: Holding = made.holding.__copy__()
+        holding.begin(scope, THREAD.own if asyncio._get_running_loop() is None else None)
+        if in_thread:
+            holding.awaits = False
+        seen = holding.seen
+        if deadline_at is not None:
+            seen.deadline_at, seen.allowed, seen.heeds = deadline_at, timed.options.deadline, True
+            if timed is not scope:
+                seen.timed = timed
+        holding.repeated = scope.repeats
         if plan.transaction and options.exact:
             holding.trail = Trail(options.key)
-            holding.seen.heeds = True
+            seen.heeds = True
         scope.holding = holding  # from here on an interrupt is cleaned up like the end of an open unit
-        self._holdings[holding.id] = holding
-        holding.announce()
-        if timed is not scope:
-            holding.seen.timed = timed
+        self._relay.opened(holding.id, holding)
         if plan.lends:
             holding.leases = []
-        else:
-            holding.seen.patience = plan.patience
-        if made.only is None and plan.told is not None:
-            holding.options = plan.told
         holding.session = self._make_session(holding, made.bind, made.keywords)
         return holding
+
+    def _opened_plainly(self, unit: Any, opener: FrameType) -> Any:
+        """The session of a unit that asks for nothing and has no other one around it, opened here in one go: as
+        `_scope`, `open_at_once` and `_entered` would. None if it has to be opened by them: `opener`, the frame whose
+        block it is, is not that which made the unit, or nothing of its kind was opened here before."""
+        plan, origin = unit._plan, unit._origin
+        if opener.f_code is not origin.code or self._current.get():
+            return None
+        made = (self._engines or self._ready_engines).made().get(plan)
+        if made is None:
+            return None
+        own = THREAD.own if asyncio._get_running_loop() is None else None
+        scope: Scope = made.scope.__copy__()
+        scope.name = origin.code.co_qualname
+        scope.origin = origin
+        scope.owner = own or owner_key()
+        unit._scope = scope
+        holding = made.holding.__copy__()
+        holding.begin(scope, own)
+        if plan.lends:
+            holding.leases = []
+        session = holding.session = self._make_session(holding, made.bind, made.keywords)
+        scope.holding = holding  # from here on an interrupt is cleaned up like the end of an open unit
+        self._relay.opened(holding.id, holding)
+        scope.state = _OPEN
+        self._current.set((scope,))
+        return session
 
     def _made_for(self, plan: Plan, name: str) -> Made:
         known = self._ready_engines
@@ -226,7 +247,28 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         only = next(iter(engines.values())) if len(engines) == 1 else None
         if only is not None and (of_the_only_one := told[plan.parts[0].database]):
             keywords["execution_options"] = of_the_only_one
-        made = Made(engines, tuple(engines), only, engine if only is not None else None, keywords)
+        holding = Holding(
+            _UNIT,
+            name,
+            tuple(engines),
+            engines,
+            plan.options.access,
+            _NOWHERE,
+            self._models,
+            self._relay,
+            None,
+            plan,
+            plan.at_begin,
+            awaits=self.asynchronous,
+            only=only,
+            when_left=self._left_behind,
+            tenant=plan.options.tenant,
+        )
+        holding.endpoints = plan.endpoints
+        if only is None:
+            holding.options = told
+        scope = Scope(plan.options, name, _NOWHERE, None)
+        made = Made(engine if only is not None else None, keywords, scope, holding)
         if plan.is_kept:
             known.made()[plan] = made
         return made
@@ -254,13 +296,11 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         if not (may_end_at_once(scope) and Finish.at_once(holding)):
             return False
         end_at_once(scope)
-        units = self._current.get()  # as `_left`
-        if units and units[0] is scope:
-            self._current.set(units[1:])
-        elif scope in units:
-            self._current.set(tuple(unit for unit in units if unit is not scope))
-        holding.end(_COMMITTED, places.caller(2))
-        self._holdings.pop(holding.id, None)
+        self._forget(scope)
+        frame = _getframe(2)
+        code = frame.f_code
+        at = Origin(code, frame.f_lasti) if code is scope.origin.code else places.caller_at(frame)
+        holding.end(_COMMITTED, at)
         return True
 
     def _plan_of(self, scope: Scope, transaction: bool) -> Plan:
@@ -270,8 +310,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             return remembered
         return plan_of(self._topology.databases, options, scope.role, transaction)
 
-    def _make_session(self, holding: Holding, engine: AnyEngine | None, keywords: dict[str, Any]) -> Any:
-        raise NotImplementedError
+    _make_session: Callable[[Holding, Any, dict[str, Any]], Any]
+    """The session of a unit."""
 
     @property
     def _plainly(self) -> dict[type, Callable[[Any], Any]]:
@@ -317,13 +357,17 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             holding.bound()
         return holding.session
 
-    def _left(self, scope: Scope, at: Origin | None = None) -> None:
-        """Forget the scope and note the end of what it held; `at` is where, if that is known."""
+    def _forget(self, scope: Scope) -> None:
+        """The scope is not open here any more."""
         units = self._current.get()
-        if units and units[0] is scope:
-            self._current.set(units[1:])
+        if len(units) == 1 and units[0] is scope:
+            self._current.set(())
         elif scope in units:
             self._current.set(tuple(unit for unit in units if unit is not scope))
+
+    def _left(self, scope: Scope, at: Origin | None = None) -> None:
+        """Forget the scope and note the end of what it held; `at` is where, if that is known."""
+        self._forget(scope)
         holding: Holding | None = scope.holding
         if holding is not None and scope.deadline_at is not None:
             holding.seen.loosen(scope)
@@ -333,7 +377,6 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             self._tell_verdict(scope, holding)
         if holding is not None and scope.joined is None and scope.savepoint is None:
             holding.end(scope.outcome or Outcome.DROPPED, at)
-            self._holdings.pop(holding.id, None)
 
     def _late(self, scope: Scope) -> DeadlineExceeded | None:
         """The report for a part of a unit whose own deadline has passed; a whole unit is told at its COMMIT."""
@@ -385,27 +428,25 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             self._models,
             self._relay,
             Watch(None, None, True, False),
-            said_at_begin(UNASKED, True, engine),
+            at_begin=said_at_begin(UNASKED, True, engine),
             strict=strict,
             awaits=self.asynchronous,
             only=engine,
             tenant=endpoint.tenant,
         )
-        holding.begin((endpoint.name,))
+        holding.process = PROCESS.process
+        holding.endpoints = (endpoint.name,)
+        holding.seen.holding = holding.seen.timed = holding
+        holding.belong()
         if not strict:
             holding.seen.in_use = threading.Lock()
             holding.seen.heeds = True
         holding.seen.patience = patience_of(endpoint)
-        self._holdings[holding.id] = holding
         holding.when_left = self._left_behind
-        holding.when_told = self._forget
         self._watch(session, holding)
         sync = session.sync_session if self.asynchronous else session
         sync._polysession_holding = holding
-        holding.announce()
-
-    def _forget(self, hold: HoldId) -> None:
-        self._holdings.pop(hold, None)
+        self._relay.opened(holding.id, holding)
 
     def _begin_close(self) -> EngineRoom | None:
         """Refuse new work; the engines to dispose of, or None if there is nothing to do."""

@@ -137,15 +137,8 @@ class Finish:
     def at_once(holding: Holding) -> bool:
         """End the session of a unit for good, with the connection that it may have been lent, if nothing has to be sent
         for that, or told to anybody. False if something has; then nothing was done."""
-        session, seen = holding.sync, holding.seen
-        if (
-            type(session) is not Shorter
-            or seen.heeds  # a deadline, a trail, a transaction that is lost or aborted
-            or session._new
-            or session._deleted
-            or holding.connections
-            or holding.process is not PROCESS.process
-        ):
+        session = holding.sync
+        if type(session) is not Shorter or session._new or session._deleted or holding.process is not PROCESS.process:
             return False
         if holding.user != get_ident():
             running = holding.running
@@ -154,9 +147,11 @@ class Finish:
         objects = session.__dict__.get("identity_map")
         if objects:
             return False
-        transaction = session._transaction
+        transaction, seen = session._transaction, holding._seen
+        if seen is not None and (seen.heeds or holding.connections):
+            return False  # a deadline, a trail, a transaction that is lost or aborted
         if transaction is None:
-            if seen.in_transaction and holding.access is _WRITE and is_heard_by_others(session):
+            if holding.access is _WRITE and is_heard_by_others(session):
                 return False
             holding.leaving = True
             session._close_state = _CLOSED  # as `end_plainly`
@@ -165,6 +160,7 @@ class Finish:
             return True
         if (
             holding.awaits
+            or seen is None
             or seen.in_transaction
             or holding.at_end is not None
             or holding.flight is not None

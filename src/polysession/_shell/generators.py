@@ -19,7 +19,7 @@ from typing import Final
 
 from greenlet import getcurrent
 
-__all__ = ["Home", "home", "running", "stack"]
+__all__ = ["Home", "home", "is_left_in_time", "running", "stack"]
 
 
 class Home:
@@ -63,8 +63,7 @@ def home(opener: FrameType) -> Home | None:
     Only looked for where the unit can outlive the call of `opener`: in a function that enters for its caller, and in a
     generator itself. A `with` block of any other function has ended before what called it can be suspended.
     """
-    code = opener.f_code
-    if not (code.co_flags & _GENERATES and _is_generator(code)) and code.co_name not in _ENTERS:
+    if is_left_in_time(opener.f_code):
         return None
     frame: FrameType | None = opener
     while frame is not None:
@@ -72,6 +71,11 @@ def home(opener: FrameType) -> Home | None:
             return Home(frame)
         frame = frame.f_back
     return None
+
+
+def is_left_in_time(code: CodeType) -> bool:
+    """A block in it is left before what calls it can be suspended: it is no generator and enters nothing for others."""
+    return not (code.co_flags & _GENERATES and _is_generator(code)) and code.co_name not in _ENTERS
 
 
 def running(homes: Iterable[Home]) -> tuple[Home, ...]:

@@ -95,6 +95,7 @@ class Guarded(Session):
                         raise misplaced
                 direct = holding.only
                 if not holding.is_connected:
+                    _ = holding.seen  # from here on it is not one that has asked for nothing
                     if direct is not None and holding.kind is _UNIT:
                         asking.asker = holding  # the common case of `ask`
                     else:

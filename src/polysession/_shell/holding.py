@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from threading import get_ident
+from types import MappingProxyType
 from typing import Any, Final, NoReturn, cast
 
 import msgspec
@@ -22,6 +23,8 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session, SessionTransaction
 
+from .._core.plainly import stored_plainly
+from .._core.scope import Scope
 from ..errors import RequestRefused, SessionEnded, UnitOwnsCommit, WrongOwner
 from ..facts import Fact, HoldEnded, HoldId, HoldKind, HoldOpened, Origin, Outcome, Owner, TransactionIdled
 from ..observe.live import Progress, Relay
@@ -35,8 +38,9 @@ from .loan import Loan
 from .marking import Trail
 from .notes import HOLDING
 from .outside import refuse_inside
-from .owners import THREAD
+from .owners import THREAD, OwnThread
 from .places import NOBODY, NOBODYS, PROCESS, Process, current_task
+from .plans import Plan
 from .pooled import reads_in_transaction
 from .room import Room
 from .sqlite import Begin
@@ -45,10 +49,16 @@ from .watch import Watch, attach
 __all__ = ["Holding", "Models"]
 
 _next_id: Final = cast("Callable[[], HoldId]", itertools.count(1).__next__)
+_now: Final = time.monotonic
 _NEVER: Final = math.inf
+_NOTHING: Final = MappingProxyType[str, Any]({})
 _UNIT: Final = HoldKind.UNIT
 _WRITE: Final = Access.WRITE
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
+
+
+_UNSEEN: Final = Watch(None, None, False, False)
+"""Of a session that has asked for nothing yet, for who is not its owner."""
 
 
 class Models:
@@ -102,6 +112,7 @@ def _tables(clause: Any) -> list[Any]:
     return list(find_tables(clause, include_joins=True, include_selects=True, include_crud=True))
 
 
+@stored_plainly
 class Holding(msgspec.Struct, eq=False, weakref=True):
     """A session in somebody's hands. Made by the doors, which let it begin."""
 
@@ -113,7 +124,10 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     origin: Origin
     models: Models
     relay: Relay
-    seen: Watch
+    _seen: Watch | None
+    """None: nothing was asked of its session yet for which it would need a connection."""
+    plan: Plan | None = None
+    """That of a unit."""
     at_begin: Callable[[Connection], None] | None = None
     strict: bool = True
     """Only the thread or task that opened it may use it."""
@@ -122,7 +136,7 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     only: Engine | None = None
     """The engine of a unit over one database."""
     id: HoldId = msgspec.field(default_factory=_next_id)
-    opened_at: float = msgspec.field(default_factory=time.monotonic)
+    opened_at: float = msgspec.field(default_factory=_now)
     endpoints: tuple[str, ...] = ()
     """Where its databases are."""
     _opening: HoldOpened | None = None
@@ -134,14 +148,14 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """For a session of asyncio that its owner ends: its connection, which cannot be returned without its loop."""
     at_end: Callable[[], None] | None = None
     """What has to be undone on the connection before it goes back."""
-    connections: dict[str, Connection] = {}
+    connections: Mapping[str, Connection] = _NOTHING
     """For a unit over several databases: the connections, which are committed one after the other in order."""
     leases: list[weakref.ref[Lease]] | None = None
     """Not None: between two statements its connections may serve others, since it has no transaction."""
     flight: Any = None
     """What is made ready to be sent together: several reads (`together`), or the last flush and COMMIT
     (`last_flight`)."""
-    options: Mapping[str, Mapping[str, Any]] = {}
+    options: Mapping[str, Mapping[str, Any]] = _NOTHING
     """For these connections: what a session is told of its transaction, which is begun for it here."""
     trail: Trail | None = None
     """For a unit that knows its outcome: what it leaves behind."""
@@ -178,26 +192,47 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     """The thread that may use it without further questions: it is open, and neither a task's nor handed around."""
     running: weakref.ref[asyncio.Task[object]] | None = None
     """The same for a task, while it is open."""
-    owner: Owner = NOBODY
+    _owner: Owner | OwnThread = NOBODY
     watched: Any = None
     """For `owners`."""
-    when_told: Callable[[HoldId], object] | None = None
-    """Called when its end was told: of a session that its owner ends."""
     watch: weakref.ref[Session] | weakref.ref[AsyncSession] | None = None
     when_left: Callable[[Holding], None] | None = None
     """Sees to it if its owner has ended and left it open. Called in another thread, or in the loop of its task."""
 
-    def begin(self, endpoints: tuple[str, ...]) -> None:
-        """Belong to the thread or task that runs now; `endpoints` are where its databases are."""
-        seen = self.seen
-        seen.holding = seen.timed = self
+    def begin(self, scope: Scope, own: OwnThread | None) -> None:
+        """Be that of this unit: of a copy of what all of its kind have. Belong to the thread that runs now, which is
+        `own`; if that is None, to the task that runs now."""
+        self.id = _next_id()
+        self.opened_at = _now()
+        self.name = scope.name
+        self.origin = scope.origin
+        self.scope = scope
         self.process = PROCESS.process
-        self.endpoints = endpoints
-        if asyncio._get_running_loop() is None and self.strict:  # as `_belong`, for a unit of threads
-            owner = self.owner = places.here_now(None)
-            self.thread = self.user = owner.thread
-        else:
-            self._belong()
+        if own is None:
+            self.belong()
+        else:  # as `belong`
+            self._owner = own
+            self.thread = self.user = own.ident
+
+    @property
+    def seen(self) -> Watch:
+        """What is seen of its statements. For who is not its owner there may be nothing yet: see `_seen`."""
+        seen = self._seen
+        if seen is None:
+            plan = self.plan
+            assert plan is not None
+            seen = Watch(None, None, plan.in_transaction, False)
+            seen.holding = seen.timed = self
+            if not plan.lends:
+                seen.patience = plan.patience
+            self._seen = seen
+        return seen
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+        owner = self._owner
+        return owner.owner if isinstance(owner, OwnThread) else owner
 
     @property
     def opening(self) -> HoldOpened:
@@ -218,14 +253,6 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
             )
         return told
 
-    def announce(self) -> None:
-        """Tell that it was opened; when its maker knows it, so that an interrupt cannot leave it behind."""
-        relay = self.relay
-        if relay.is_alone:
-            relay.live.opened(self.id, self)
-        else:
-            relay.tell(self.opening)
-
     def tell(self, fact: Fact) -> None:
         """Tell everybody."""
         self.relay.tell(fact)
@@ -233,11 +260,12 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
     def take_over(self) -> None:
         """Belong to the thread or task that runs now."""
         _ = self.opening  # as it was opened
-        self._belong()
+        self.belong()
 
-    def _belong(self) -> None:
+    def belong(self) -> None:
+        """Belong to the thread or task that runs now."""
         task = current_task()
-        owner = self.owner = places.here_now(task)
+        owner = self._owner = places.here_now(task)
         self.thread = owner.thread
         is_free = self.strict and self.ended is None
         if task is None:
@@ -439,7 +467,7 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
             connection = engine.connect()
             if options := self.options.get(database):
                 connection = connection.execution_options(**options)
-            self.connections[database] = connection
+            self.connections = {**self.connections, database: connection}
             if self.access is _WRITE and self.seen.in_transaction:
                 connection.begin()
         return connection
@@ -535,9 +563,25 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
             self.user, self.running = 0, None
             self.ended_at = at or places.caller()
         self.session = self.sync = self.taken = self.scope = None
+        seen = self._seen
+        if seen is not None:
+            self._let_go_of(seen)
+        relay = self.relay
+        if relay.is_alone:
+            relay.live.ended(self.id, self.ended)
+        else:
+            relay.tell(HoldEnded(self.id, self.ended, time.monotonic()))
+        self.told = True
+        if seen is not None and self.kind is _UNIT:  # no circle is left for the garbage collector
+            if seen.timed is self or getattr(seen.timed, "holding", None) is self:
+                seen.timed = self.opening if seen.deadline_at is not None else None
+            del seen.holding
+        self.watch = None  # last: if an interrupt came before, the end is told when the session is dropped
+
+    def _let_go_of(self, seen: Watch) -> None:
+        """Nobody waits for it, bounds it or watches its owner any more."""
         if asking.asker is self:
             asking.asker = None  # it asked for a bind and for no connection
-        seen = self.seen
         if seen.bound_at < _NEVER:
             watchdog.free(seen)
         watched = self.watched
@@ -547,19 +591,6 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
                 self.watched = None
             else:
                 owners.forget(self)
-        relay = self.relay
-        if relay.is_alone:
-            relay.live.ended(self.id, self.ended)
-        else:
-            relay.tell(HoldEnded(self.id, self.ended, time.monotonic()))
-        self.told = True
-        if self.when_told is not None:
-            self.when_told(self.id)
-        if self.kind is _UNIT:  # no circle is left for the garbage collector
-            if seen.timed is self or getattr(seen.timed, "holding", None) is self:
-                seen.timed = self.opening if seen.deadline_at is not None else None
-            del seen.holding
-        self.watch = None  # last: if an interrupt came before, the end is told when the session is dropped
 
     def owner_ended(self, task: object = None) -> None:
         """The thread or task that held it has ended, and has not ended this."""
@@ -664,7 +695,7 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
 
     def progress(self) -> Progress:
         """What is known of its work just now. From any thread."""
-        seen, state = self.seen, self.state()
+        seen, state = self._seen or _UNSEEN, self.state()
         counted = self.notes_commit
         return Progress(
             state=state,
@@ -682,7 +713,8 @@ class Holding(msgspec.Struct, eq=False, weakref=True):
         transaction: Any = session.get_transaction() if session is not None else None
         if transaction is None or not transaction._connections or self.has_let_go:
             return "no connection"
-        held = self.seen.in_transaction or any(reads_in_transaction(engine) for engine in self.engines.values())
+        seen = self._seen or _UNSEEN
+        held = seen.in_transaction or any(reads_in_transaction(engine) for engine in self.engines.values())
         return "in transaction" if held else "has a connection"
 
 

@@ -99,7 +99,7 @@ class HookVerbs(Standing):
             holding: Any = scope.holding
             if holding.sync.in_nested_transaction():
                 _undo_with_savepoints(hook, holding.sync)
-            scope.hooks.append(hook)
+            scope.hooks += (hook,)
             return
         if outside == "run" and not waits:
             _refuse_coroutine(call(*args), moment, call)

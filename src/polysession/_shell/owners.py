@@ -18,9 +18,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from ..facts import Owner
 from . import threads
+from .places import NOBODY, PROCESS
 
-__all__ = ["THREAD", "Life", "Owned", "forget", "watch"]
+__all__ = ["THREAD", "Life", "OwnThread", "Owned", "forget", "watch"]
 
 
 class Owned(Protocol):
@@ -61,13 +63,42 @@ def _tell(left: list[Owned]) -> None:
         owned.owner_ended()
 
 
+class OwnThread:
+    """A thread of this process, as what belongs to it knows it: the same object as long as it lives."""
+
+    __slots__ = ("_known", "_thread", "ident", "process")
+
+    def __init__(self) -> None:
+        self.ident = threading.get_ident()
+        self.process = PROCESS.process
+        self._thread = threading.current_thread()
+        self._known = NOBODY
+
+    @property
+    def owner(self) -> Owner:
+        """Who that is, for people. May be asked from any thread."""
+        known, name = self._known, self._thread.name
+        if known.thread_name != name or known is NOBODY:
+            known = self._known = Owner(self.process.pid, self.ident, name, None)
+        return known
+
+
 class _Thread(threading.local):
     def __init__(self) -> None:  # called in each thread
         self.life = Life()
+        self.own = OwnThread()
 
 
 THREAD = _Thread()
 """Has the life of the thread that runs now. Who is in a hurry puts what it holds there by itself, as `watch` does."""
+
+
+def _after_fork() -> None:
+    THREAD.own = OwnThread()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def watch(owned: Owned, task: asyncio.Task[Any] | None) -> None:

@@ -12,8 +12,12 @@ from typing import Final
 from greenlet import getcurrent
 
 from ..facts import Origin, Owner
+from .generators import is_left_in_time
 
-__all__ = ["NOBODY", "NOBODYS", "PROCESS", "Process", "caller", "current_task", "here", "here_now", "is_the_users"]
+__all__ = [
+    "NOBODY", "NOBODYS", "PLAIN_CODE", "PROCESS", "Process", "caller", "caller_at", "current_task", "here", "here_now",
+    "is_the_users",
+]  # fmt: skip
 
 _NOT_THE_USERS: Final = (__name__.partition(".")[0] + ".", "sqlalchemy.", "sqlmodel.")
 """Packages whose frames stand between the user's code and us."""
@@ -25,6 +29,8 @@ _known: Final[set[CodeType]] = set()
 """Code of this package that was met on the way to the user's."""
 _users: Final[set[CodeType]] = set()
 """Code of the user's that has called us, so that it is known again at a glance."""
+PLAIN_CODE: Final[set[CodeType]] = set()
+"""Of these those of functions whose blocks end before they can be suspended by who called them (`generators`)."""
 _MOST: Final = 10_000
 """Of these; a program that makes its code anew all the time is looked at each time."""
 
@@ -63,7 +69,11 @@ if hasattr(os, "register_at_fork"):
 
 def caller(depth: int = 1) -> Origin:
     """The nearest frame of the user's code, from `depth` frames above the caller's own."""
-    frame = sys._getframe(depth + 1)
+    return caller_at(sys._getframe(depth + 1))
+
+
+def caller_at(frame: FrameType) -> Origin:
+    """The nearest frame of the user's code, from this one on."""
     code = frame.f_code
     return Origin(code, frame.f_lasti) if code in _users else _nearest(frame)
 
@@ -84,6 +94,8 @@ def _nearest(frame: FrameType) -> Origin:
                     return Origin(last.f_code, last.f_lasti)
                 if len(_users) < _MOST:
                     _users.add(code)
+                    if is_left_in_time(code):
+                        PLAIN_CODE.add(code)
                 return Origin(code, frame.f_lasti)
             if name.startswith(_NOT_THE_USERS[0]):
                 _known.add(code)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from sqlalchemy.engine import Connection, Engine
 
 from .._core.scope import may_open_at_once
@@ -38,17 +39,16 @@ class Part(NamedTuple):
     """Of its engine."""
 
 
-class Made(NamedTuple):
+class Made(msgspec.Struct, frozen=True):
     """What there is for a plan in a process and event loop."""
 
-    engines: Mapping[str, Engine]
-    names: tuple[str, ...]
-    only: Engine | None
-    """The engine of a unit over one database."""
     bind: Any
-    """What its session is given for it: for asyncio an `AsyncEngine`."""
+    """The engine of a unit over one database, which its session is given: for asyncio an `AsyncEngine`."""
     keywords: dict[str, Any]
     """With which its session is made."""
+    scope: Any
+    holding: Any
+    """What those of its units are copied from: all that is the same for each of them."""
 
 
 class Plan:

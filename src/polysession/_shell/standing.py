@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from sqlalchemy import MetaData, Table
 
@@ -35,6 +35,7 @@ from .claims import OPENER
 from .engines import EngineRoom
 from .holding import Holding, Models
 from .outside import Block, block, leave_connections
+from .owners import THREAD
 from .plans import Plan
 
 __all__ = ["Standing", "owner_key"]
@@ -52,14 +53,17 @@ class Standing:
         self._engines: EngineRoom | None = None
         self._closed = False
         self._models = Models()
-        self._holdings: dict[HoldId, Holding] = {}
         self._live = Live(self._progress_of)
+        self._holdings = cast("dict[HoldId, Holding]", self._live.rows)
         self._relay = Relay(self._live, _checked(observers))
         self._current: contextvars.ContextVar[tuple[Scope, ...]] = contextvars.ContextVar("polysession", default=())
         """The units that were opened in this context, the last one first; some may have been ended elsewhere."""
         self._turns = Turns()
         self._plain: dict[tuple[Access, tuple[str, ...]] | tuple[Access, tuple[str, ...], str], UnitOptions] = {}
         """Of units that ask for nothing, or for a tenant alone."""
+        self._reads: dict[tuple[str, ...], Plan] = {}
+        self._writes: dict[tuple[str, ...], Plan] = {}
+        """Of units that ask for nothing and are opened at once: the plans, by the names of the databases."""
         self._plans: dict[int, Plan] = {}
         """Those of the options in `_plain`, by their identity."""
         self._lock = threading.RLock()  # a signal's handler may close the door, which somebody closes just now
@@ -374,7 +378,7 @@ def _find_open_of_others(units: tuple[Scope, ...], names: tuple[str, ...], owner
 def owner_key() -> object:
     """What a unit belongs to: the running task, or the thread if there is none."""
     task = places.current_task()
-    return weakref.ref(task) if task is not None else (threading.get_ident(), places.PROCESS.process)
+    return THREAD.own if task is None else weakref.ref(task)
 
 
 _doors: weakref.WeakSet[Standing] = weakref.WeakSet()

@@ -10,26 +10,45 @@ from ..errors import SessionMisuse, UnitFailed, WrongDoor
 from ..facts import Origin, Outcome
 from .places import caller
 
-__all__ = ["UnitNotOpened", "leave_again", "refuse_attribute", "refuse_door", "refuse_leaving"]
+__all__ = ["UnitNotOpened", "leave_again", "refuse_attributes", "refuse_door", "refuse_leaving"]
 
 
 class UnitNotOpened(SessionMisuse, AttributeError):
     """The unit has no such attribute; the session that it opens has."""
 
 
-def refuse_attribute(unit: Any, attribute: str, session: type, word: str) -> NoReturn:
-    """Raise `UnitNotOpened` for what `session` has, and for anything else the usual `AttributeError`.
+class _OfTheSession:
+    """A public attribute that the session has, asked of its unit."""
 
-    Also for attributes of the unit's own that an interrupt of its making has left unset.
+    __slots__ = ("_name", "_word")
+
+    def __init__(self, name: str, word: str) -> None:
+        self._name = name
+        self._word = word
+
+    def __get__(self, unit: Any, kind: type) -> NoReturn:
+        name = self._name
+        if unit is None:
+            raise AttributeError(f"type object {kind.__name__!r} has no attribute {name!r}", name=name, obj=kind)
+        raise UnitNotOpened(
+            f"{name} was asked of a unit of work; it is the session that has it",
+            why=f"the unit was made at {unit._origin} and gives its session to a block; this was at {caller()}",
+            do=(
+                f"write `{self._word} sessions.begin() as session:` and use session",
+                "open() a session that you end yourself",
+            ),
+            attribute=name,
+        )
+
+
+def refuse_attributes(unit: type, session: type, word: str) -> None:
+    """Let whoever asks a `unit` for what `session` has meet `UnitNotOpened`.
+
+    A `__getattr__` would say the same, but Python cannot adapt itself then to the attributes that the unit has.
     """
-    if attribute.startswith("_") or not hasattr(session, attribute):
-        raise AttributeError(f"{type(unit).__name__!r} object has no attribute {attribute!r}", name=attribute, obj=unit)
-    raise UnitNotOpened(
-        f"{attribute} was asked of a unit of work; it is the session that has it",
-        why=f"the unit was made at {unit._origin} and gives its session to a block; this was at {caller()}",
-        do=(f"write `{word} sessions.begin() as session:` and use session", "open() a session that you end yourself"),
-        attribute=attribute,
-    )
+    for name in dir(session):
+        if not name.startswith("_") and not hasattr(unit, name):
+            setattr(unit, name, _OfTheSession(name, word))
 
 
 def refuse_leaving(origin: Origin) -> NoReturn:

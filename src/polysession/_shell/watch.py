@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy.engine import Connection, Engine
 
 from .. import dialects
+from .._core.plainly import stored_plainly
 from ..dialects.base import StatementTimeout
 from ..errors import DeadlineExceeded, UnitOwnsCommit, UnitRolledBack
 from ..failures import Kind
@@ -49,6 +50,7 @@ class Limit(NamedTuple):
         return left <= self.seconds and not _lags(self.seconds, left)
 
 
+@stored_plainly
 class Watch(msgspec.Struct, eq=False):
     """The statements of one holding. Written by its owner alone."""
 

@@ -189,18 +189,25 @@ class Opening(Protocol):
 
 
 class Live:
-    """The observer behind `held()` and `counts()`. `progress_of` asks the shell for what it knows of a holding."""
+    """The observer behind `held()` and `counts()`. `progress_of` asks the shell for what it knows of a holding.
 
-    __slots__ = ("_ended", "_lock", "_opened", "_progress_of", "_repeated", "_rows")
+    A beginning and an end take no lock: each is written by steps that threads cannot come between. An end is noted
+    before its row goes, so that whoever looks at the rows first and at the ends then misses none; where a holding is
+    found in both it has ended.
+    """
+
+    __slots__ = ("_counted", "_ends", "_lock", "_progress_of", "_repeated", "rows")
 
     def __init__(self, progress_of: Callable[[HoldId], Progress]) -> None:
-        self._rows: dict[HoldId, HoldOpened | Opening] = {}
+        self.rows: dict[HoldId, HoldOpened | Opening] = {}
+        """What is held. The fact of its beginning is made when somebody asks who holds what."""
         self._progress_of = progress_of
-        # protects the counts and the rows; the garbage collector may end a dropped session, and tell, while it is held
+        # protects what was counted; the garbage collector may end a dropped session, and tell, while it is held
         self._lock = threading.RLock()
-        self._opened = 0
         self._repeated = 0
-        self._ended = dict.fromkeys(Outcome, 0)
+        self._ends: dict[HoldId, Outcome] = {}
+        """Those that are not counted yet."""
+        self._counted = dict.fromkeys(Outcome, 0)
 
     def forked(self) -> None:
         """In a forked child: whoever had the lock is not here and never gives it back."""
@@ -208,35 +215,35 @@ class Live:
 
     def tell(self, fact: Fact) -> None:
         """Fold one fact in."""
-        with self._lock:
-            if type(fact) is HoldOpened:
-                self._rows[fact.hold] = fact
-                self._opened += 1
-            elif type(fact) is HoldEnded:
-                # a second end of the same holding changes nothing
-                if self._rows.pop(fact.hold, None) is not None:
-                    self._ended[fact.outcome] += 1
-            elif isinstance(fact, AttemptFailed) and fact.wait is not None:
+        if type(fact) is HoldOpened:
+            self.rows[fact.hold] = fact
+        elif type(fact) is HoldEnded:
+            self.ended(fact.hold, fact.outcome)
+        elif isinstance(fact, AttemptFailed) and fact.wait is not None:
+            with self._lock:
                 self._repeated += 1
 
-    def opened(self, hold: HoldId, opening: Opening) -> None:
-        """As `tell` of a beginning, of which the fact is made when somebody asks who holds what."""
-        with self._lock:
-            self._rows[hold] = opening
-            self._opened += 1
-
     def ended(self, hold: HoldId, outcome: Outcome) -> None:
-        """As `tell` of an end."""
+        """As `tell` of an end. A second one of the same holding changes nothing."""
+        rows, ends = self.rows, self._ends
+        if hold in rows:
+            ends[hold] = outcome
+            rows.pop(hold, None)
+            if len(ends) > _MOST_ENDS:
+                self._count()
+
+    def _count(self) -> None:
+        """Count what has ended."""
         with self._lock:
-            if self._rows.pop(hold, None) is not None:
-                self._ended[outcome] += 1
+            for hold in list(self._ends):
+                if hold not in self.rows and (outcome := self._ends.pop(hold, None)) is not None:
+                    self._counted[outcome] += 1
 
     def held(self) -> tuple[Held, ...]:
         """What is held now, oldest first."""
         now = time.monotonic()
         wall = datetime.now(UTC)
-        with self._lock:
-            known = list(self._rows.values())
+        known = list(self.rows.values())
         rows = [row if isinstance(row, HoldOpened) else row.opening for row in known]
         rows.sort(key=lambda row: row.stamp)
         return tuple(self._held(row, self._progress_of(row.hold), now, wall) for row in rows)
@@ -265,9 +272,12 @@ class Live:
     def counts(self) -> Counts:
         """Totals since the door was made, all of one moment."""
         with self._lock:
-            ended, opened, repeated = dict(self._ended), self._opened, self._repeated
+            rows = set(self.rows)
+            ends, ended, repeated = dict(self._ends), dict(self._counted), self._repeated
+        for outcome in ends.values():
+            ended[outcome] += 1
         return Counts(
-            opened=opened,
+            opened=len(rows - ends.keys()) + sum(ended.values()),
             committed=ended[Outcome.COMMITTED],
             rolled_back=ended[Outcome.ROLLED_BACK],
             unknown=ended[Outcome.UNKNOWN],
@@ -291,8 +301,14 @@ class Relay:
         self.live: Live = live
         self._others = tuple(others)
         self.is_alone: bool = not self._others
-        """Nobody but `live` is told: of a beginning or an end it need not be told by a fact."""
+        """Nobody but `live` is told: of a beginning or an end no fact is needed."""
         self._idled: set[Origin] = set()
+
+    def opened(self, hold: HoldId, opening: Opening) -> None:
+        """Tell of a beginning."""
+        self.live.rows[hold] = opening
+        if self._others:
+            self._pass_on(opening.opening)
 
     def tell(self, fact: Fact) -> None:
         """Tell everybody."""
@@ -317,5 +333,7 @@ class Relay:
                 _log.exception("observer %r raised on %s; the fact is dropped for it", observer, type(fact).__name__)
 
 
+_MOST_ENDS = 1000
+"""That are kept until they are counted."""
 _MOST_LINES = 1000
 """Lines that are logged at most: a program makes its code anew only by mistake."""

@@ -43,7 +43,7 @@ class Runner:
         """The session."""
         self.current.append(scope)
         if self.hook is not None:
-            scope.hooks.append(self.hook)
+            scope.hooks += (self.hook,)
         return "session"
 
     def ended(self, scope: Scope) -> None:

@@ -626,10 +626,10 @@ def test_the_hooks_of_a_savepoint_go_to_the_unit_around_it() -> None:
     kept, undone = (Hook(Moment.COMMIT, print, (), robust=False) for _ in range(2))
     for hook, error in ((kept, None), (undone, ValueError("body"))):
         inner = entered(outer, propagation=Propagation.NESTED)
-        inner.hooks.append(hook)
+        inner.hooks += (hook,)
         leave(inner, error)
-        assert inner.hooks == []
-    assert outer.hooks == [kept, undone]
+        assert inner.hooks == ()
+    assert outer.hooks == (kept, undone)
     assert (kept.undone, undone.undone) == (False, True)
 
 

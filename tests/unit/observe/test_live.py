@@ -70,7 +70,7 @@ def test_a_fact_is_made_when_somebody_asks() -> None:
     ledger, told = live(), live()
     things = [Thing(number, stamp) for number, stamp in ((1, 3.0), (2, 1.0), (3, 2.0))]
     for number, thing in enumerate(things, 1):
-        ledger.opened(HoldId(number), thing)
+        ledger.rows[HoldId(number)] = thing
         told.tell(thing._opened)
     ledger.ended(HoldId(3), Outcome.ROLLED_BACK)
     ledger.ended(HoldId(3), Outcome.COMMITTED)
