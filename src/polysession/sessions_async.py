@@ -1142,7 +1142,21 @@ def _flush(holding: Holding) -> Any:
     # flushing nothing needs no server; a read unit's refusal of pending work does not either
     if session._is_clean() if known.IS_KNOWN else not (session.new or session.dirty or session.deleted):
         return Finish.flush(holding)
-    return _below(holding, Finish.flush)
+    if holding.seen.deadline_at is None:
+        return _below(holding, Finish.flush)
+    return _flush_in_time(holding)
+
+
+async def _flush_in_time(holding: Holding) -> None:
+    """Flush; no wait for the server outlasts the deadline by more than the grace. A cancellation interrupts it."""
+    deadline_at = holding.seen.deadline_at
+    assert deadline_at is not None
+    left = max(0.0, deadline_at - time.monotonic()) + grace.GRACE
+    bound = asyncio.get_running_loop().call_later(left, holding.sever)
+    try:
+        await _below(holding, Finish.flush)
+    finally:
+        bound.cancel()
 
 
 def _commit(holding: Holding, database: str) -> Any:

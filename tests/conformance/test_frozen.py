@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from polysession import AsyncSessions, Sessions, outcome_of
 from polysession._shell import grace
@@ -35,6 +37,19 @@ DEADLINE = 2.0
 ENOUGH = 20.0
 """Seconds in which a unit of that deadline and grace is over on a busy machine; frozen is the server until then."""
 INSERT = sa.text("insert into t values (1)")
+
+
+class Base(DeclarativeBase):
+    """Of this module's class."""
+
+
+class Row(Base):
+    """What is flushed."""
+
+    __tablename__ = "t"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
 COUNT = sa.text("select count(*) from t")
 
 
@@ -140,6 +155,36 @@ def test_frozen_when_a_session_is_closed(place: Place, database: FreshDatabase) 
         assert time.monotonic() - began < ENOUGH
         (endpoint,) = door.ready().endpoints
         assert (endpoint.out, endpoint.idle) == (0, 0)
+        await works(door, 0)
+
+    place.over(database, test)
+
+
+@pytest.mark.parametrize("place", marked(PLACES))
+@pytest.mark.parametrize("by", ["begin", "begin_nested", "run"])
+def test_frozen_in_the_flush_at_the_end(place: Place, database: FreshDatabase, by: str) -> None:
+    """As in a statement of the block."""
+
+    async def test(door: AsyncSessions, database: FreshDatabase) -> None:
+        ice = ExitStack()
+
+        async def work(session: AsyncSession) -> None:
+            await session.execute(INSERT)
+            session.add(Row(id=2))
+            ice.enter_context(frozen(database))
+
+        began = time.monotonic()
+        with ice, pytest.raises(DeadlineExceeded) as caught:
+            if by == "run":
+                await door.run(work, deadline=DEADLINE, retry=1)
+            elif by == "begin":
+                async with door.begin(deadline=DEADLINE) as session:
+                    await work(session)
+            else:
+                async with door.begin(deadline=DEADLINE), door.begin(propagation="nested") as session:
+                    await work(session)
+        assert time.monotonic() - began < ENOUGH
+        assert outcome_of(caught.value) is Outcome.ROLLED_BACK
         await works(door, 0)
 
     place.over(database, test)
