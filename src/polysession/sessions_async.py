@@ -154,8 +154,8 @@ class AsyncSessions(Door):
             Commit: lambda step: _commit(step.holding, step.database),
             Rollback: lambda step: _shielded(step.holding, grace.GRACE, Finish.rollback),
             Close: lambda step: _shielded(step.holding, grace.GRACE, Finish.close, step.broken),
-            Savepoint: lambda step: _below(step.holding, Finish.savepoint),
-            Release: lambda step: _below(step.savepoint[0], lambda _: Finish.release(step.savepoint)),
+            Savepoint: lambda step: _in_time(step.holding, Finish.savepoint),
+            Release: lambda step: _in_time(step.savepoint[0], lambda _: Finish.release(step.savepoint)),
             Restore: lambda step: Shielded(
                 _below(step.savepoint[0], lambda _: Finish.restore(step.savepoint)),
                 within=grace.GRACE,
@@ -168,7 +168,7 @@ class AsyncSessions(Door):
                 if self._has_table(step.databases[0], step.tenant)
                 else _spawned(self._make_table, step.databases[0], step.tenant)
             ),
-            TakeKey: lambda step: _below(step.holding, self._take_key),
+            TakeKey: lambda step: _in_time(step.holding, self._take_key),
             Dial: lambda step: _spawned(fence.dial, self._asking_engine(step.database, step.tenant), step.seconds),
             Fence: lambda step: _spawned(fence.fence, step.link, step.unit, step.seconds),
             Seal: lambda step: _spawned(fence.seal, step.link),
@@ -1142,19 +1142,21 @@ def _flush(holding: Holding) -> Any:
     # flushing nothing needs no server; a read unit's refusal of pending work does not either
     if session._is_clean() if known.IS_KNOWN else not (session.new or session.dirty or session.deleted):
         return Finish.flush(holding)
-    if holding.seen.deadline_at is None:
-        return _below(holding, Finish.flush)
-    return _flush_in_time(holding)
+    return _in_time(holding, Finish.flush)
 
 
-async def _flush_in_time(holding: Holding) -> None:
-    """Flush; no wait for the server outlasts the deadline by more than the grace. A cancellation interrupts it."""
+def _in_time(holding: Holding, work: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
+    """As `_below`; no wait for the server outlasts the deadline by more than the grace. A cancellation interrupts it."""
     deadline_at = holding.seen.deadline_at
-    assert deadline_at is not None
+    found = _below(holding, work, *args)
+    return found if deadline_at is None else _bounded(holding, deadline_at, found)
+
+
+async def _bounded(holding: Holding, deadline_at: float, work: Coroutine[Any, Any, T]) -> T:
     left = max(0.0, deadline_at - time.monotonic()) + grace.GRACE
     bound = asyncio.get_running_loop().call_later(left, holding.sever)
     try:
-        await _below(holding, Finish.flush)
+        return await work
     finally:
         bound.cancel()
 

@@ -161,7 +161,7 @@ def test_frozen_when_a_session_is_closed(place: Place, database: FreshDatabase) 
 
 
 @pytest.mark.parametrize("place", marked(PLACES))
-@pytest.mark.parametrize("by", ["begin", "begin_nested", "run"])
+@pytest.mark.parametrize("by", ["begin", "nested", "nested with a deadline", "run"])
 def test_frozen_in_the_flush_at_the_end(place: Place, database: FreshDatabase, by: str) -> None:
     """As in a statement of the block."""
 
@@ -180,8 +180,11 @@ def test_frozen_in_the_flush_at_the_end(place: Place, database: FreshDatabase, b
             elif by == "begin":
                 async with door.begin(deadline=DEADLINE) as session:
                     await work(session)
-            else:
+            elif by == "nested":
                 async with door.begin(deadline=DEADLINE), door.begin(propagation="nested") as session:
+                    await work(session)
+            else:
+                async with door.begin(), door.begin(propagation="nested", deadline=DEADLINE) as session:
                     await work(session)
         assert time.monotonic() - began < ENOUGH
         assert outcome_of(caught.value) is Outcome.ROLLED_BACK
