@@ -1146,7 +1146,7 @@ def _flush(holding: Holding) -> Any:
 
 
 def _in_time(holding: Holding, work: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
-    """As `_below`; no wait for the server outlasts the deadline by more than the grace. A cancellation interrupts it."""
+    """As `_below`; no wait for the server outlasts the deadline by more than the grace. A cancellation ends it."""
     deadline_at = holding.seen.deadline_at
     found = _below(holding, work, *args)
     return found if deadline_at is None else _bounded(holding, deadline_at, found)
