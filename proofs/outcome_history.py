@@ -290,7 +290,8 @@ def run_cell(cell: Cell, servers: Servers, units: int, seed: int) -> dict[str, A
                 _threads(cell, settings, record, units, seed)
             broken["cut"] = sum(isinstance(event, Fired) for event in proxy.events) if proxy is not None else 0
         if cell.target != "sqlite":
-            wait_until(lambda: not database.census(), what="no transaction is under way any more")
+            # a statement whose client is gone may wait for a lock for as long as the server lets it
+            wait_until(lambda: not database.census(), 60, what="no transaction is under way any more")
         seconds = time.monotonic() - began
         return _told(cell, record, final(database.url()), broken, seconds)
     finally:
