@@ -68,6 +68,10 @@ _OPEN: Final = State.OPEN
 """Members of enumerations, which Python 3.11 looks for at each use: these are used by every unit."""
 _NOWHERE: Final = Origin(Plan.__init__.__code__, 0)
 """Of what is only copied."""
+_SCOPE: Final[Any] = Scope(UnitOptions(databases=(), access=_READ), "", _NOWHERE, None)
+"""Of which that of each unit is a copy that asks for nothing."""
+_NOTHING: Final[dict[str, Any]] = {}
+"""Is asked of a session besides, as a rule."""
 
 
 class Door(HookVerbs, ExactUnits, LeftBehind, Control):
@@ -86,7 +90,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         self._check_loop()
         if not extra:
             try:
-                found = self._plain.get((access, names))
+                plan = (self._reads if access is _READ else self._writes).get(names)
+                found = plan.options if plan is not None else self._plain.get((access, names))
             except TypeError:
                 found = None  # a list of names: refused below with a sentence
             return found if found is not None else self._remember(access, names, None)
@@ -115,6 +120,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
             plan.is_kept = True
             if plan.at_once and tenant is None:
                 (self._reads if access is _READ else self._writes)[names] = plan
+                return found
         self._plain[(access, names) if tenant is None else (access, names, tenant)] = found
         return found
 
@@ -217,7 +223,8 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         if made is None:
             return None
         own = THREAD.own if asyncio._get_running_loop() is None else None
-        scope: Scope = made.scope.__copy__()
+        scope: Scope = _SCOPE.__copy__()
+        scope.options = plan.options
         scope.name = origin.code.co_qualname
         scope.origin = origin
         scope.owner = own or owner_key()
@@ -250,7 +257,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         holding = Holding(
             _UNIT,
             name,
-            tuple(engines),
+            plan.options.databases if (names := tuple(engines)) == plan.options.databases else names,
             engines,
             plan.options.access,
             _NOWHERE,
@@ -267,8 +274,7 @@ class Door(HookVerbs, ExactUnits, LeftBehind, Control):
         holding.endpoints = plan.endpoints
         if only is None:
             holding.options = told
-        scope = Scope(plan.options, name, _NOWHERE, None)
-        made = Made(engine if only is not None else None, keywords, scope, holding)
+        made = Made(engine if only is not None else None, keywords or _NOTHING, holding)
         if plan.is_kept:
             known.made()[plan] = made
         return made

@@ -46,9 +46,8 @@ class Made(msgspec.Struct, frozen=True):
     """The engine of a unit over one database, which its session is given: for asyncio an `AsyncEngine`."""
     keywords: dict[str, Any]
     """With which its session is made."""
-    scope: Any
     holding: Any
-    """What those of its units are copied from: all that is the same for each of them."""
+    """Of which those of its units are copies: all that is the same for each of them."""
 
 
 class Plan:
