@@ -175,10 +175,8 @@ class Room:
         mine.waiters.is_bounded = parents.waiters.is_bounded
         mine.paused, mine.holds_back = parents.paused, parents.holds_back
         out: list[Any] = [claim.connection for claim in list(parents.taken.values()) if claim.connection is not None]
-        for record in out:
-            record.fairy_ref = (
-                None  # by it SQLAlchemy and `proxied` know that something is to be done when it is dropped
-            )
+        for record in out:  # by that SQLAlchemy and `proxied` know that something is to be done when it is dropped
+            record.fairy_ref = None
         self.inherited += [*out, *parents.idle.values(), self.resting, self.late]
         self.lock, self.busy = threading.RLock(), False
         self.seats, self.resting, self.late = mine, {}, []
