@@ -1148,15 +1148,16 @@ def _flush(holding: Holding) -> Any:
 def _in_time(holding: Holding, work: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
     """As `_below`; no wait for the server outlasts the deadline by more than the grace. A cancellation ends it."""
     deadline_at = holding.seen.deadline_at
-    found = _below(holding, work, *args)
-    return found if deadline_at is None else _bounded(holding, deadline_at, found)
+    return (_below if deadline_at is None else _bounded)(holding, work, *args)
 
 
-async def _bounded(holding: Holding, deadline_at: float, work: Coroutine[Any, Any, T]) -> T:
+async def _bounded(holding: Holding, work: Callable[..., T], *args: Any) -> T:
+    deadline_at = holding.seen.deadline_at
+    assert deadline_at is not None
     left = max(0.0, deadline_at - time.monotonic()) + grace.GRACE
     bound = asyncio.get_running_loop().call_later(left, holding.sever)
     try:
-        return await work
+        return await _below(holding, work, *args)  # made here: who closes this unawaited leaves no other one
     finally:
         bound.cancel()
 
